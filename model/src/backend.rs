@@ -1,0 +1,1 @@
+//! The seam between layers and hardware: tensors live where the backend keeps them.

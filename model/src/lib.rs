@@ -1,0 +1,15 @@
+//! Pure numerics of DeepSeek-class models: configuration, weights, layers, kernels, tokeniser, chat template.
+//!
+//! Knows no clock, socket or thread. Short names used in the numerics:
+//!
+//! | name | meaning |
+//! |---|---|
+//! | `q`, `k`, `v`, `o` | query, key, value, attention output |
+//! | `nope`, `rope` | the parts of a head without and with rotary position embedding |
+//! | `c_kv` | compressed key/value latent of MLA, after its norm |
+//! | `eps` | the epsilon of RMSNorm |
+
+pub mod backend;
+pub mod checkpoint;
+pub mod config;
+pub mod executor;

@@ -1,0 +1,9 @@
+//! Boyle's gRPC interface: the generated messages and services, and the exchange's tensor codec.
+//!
+//! Knows nothing of models or plans; every crate that talks over the network depends on it.
+
+/// Messages and services of the package `boyle.v1`.
+#[allow(missing_debug_implementations, clippy::all, clippy::pedantic, rust_2018_idioms, unused_qualifications)]
+pub mod v1 {
+    tonic::include_proto!("boyle.v1");
+}
