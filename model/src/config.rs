@@ -1,5 +1,15 @@
 //! `config.json` → [`ModelConfig`]: every fact explicit, what is unknown refused by name.
 
+mod deepseek;
+mod error;
+mod fields;
+mod gqa;
+mod limits;
+mod parse;
+mod rope;
+
+pub use error::ConfigError;
+
 /// All facts of one model that the layers need; no field is optional unless the architecture makes it so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {

@@ -13,3 +13,4 @@ pub mod backend;
 pub mod checkpoint;
 pub mod config;
 pub mod executor;
+pub mod fp8;
