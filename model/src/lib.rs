@@ -12,5 +12,8 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod config;
+pub mod detokenizer;
 pub mod executor;
 pub mod fp8;
+pub mod template;
+pub mod tokenizer;
