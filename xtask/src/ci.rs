@@ -1,0 +1,152 @@
+//! Everything a change must pass, in one command.
+
+use crate::counts::Counts;
+use crate::workspace::Workspace;
+use crate::{e2e, process, tidy, tools};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// How long fetching the advisory database may take before we call it unreachable.
+const ADVISORIES_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Run only this step; may be given several times.
+    #[arg(long = "step", value_name = "STEP")]
+    steps: Vec<Step>,
+}
+
+/// The steps, in their order: quick ones first, those that share a build side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Install the pinned cargo tools if they are missing.
+    Tools,
+    /// rustfmt changes nothing.
+    Format,
+    /// Arrows, purity, sizes, words, manifests, changelog.
+    Tidy,
+    /// Licences and sources of dependencies; advisories when their database can be reached.
+    Deny,
+    /// Every declared dependency is used.
+    UnusedDependencies,
+    /// No clippy warning.
+    Clippy,
+    /// Documentation builds without a warning.
+    Docs,
+    /// Unit, property and integration tests of every crate.
+    Tests,
+    /// Black-box tests of the built binary.
+    E2e,
+}
+
+/// How one step went.
+struct Outcome {
+    step: Step,
+    took: Duration,
+    result: Result<()>,
+}
+
+/// Runs the steps and prints the summary.
+///
+/// # Errors
+/// Never for a failing step; that is in the exit code.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let chosen = if options.steps.is_empty() { Step::value_variants() } else { &options.steps };
+    let mut counts = Counts::default();
+    let mut outcomes = Vec::new();
+    for &step in chosen {
+        println!("\n==> {}: {}", name(step), summary(step));
+        let started = Instant::now();
+        let result = perform(step, workspace, &mut counts);
+        if let Err(error) = &result {
+            println!("FAILED {}: {error:#}", name(step));
+        }
+        outcomes.push(Outcome { step, took: started.elapsed(), result });
+    }
+    Ok(report(&outcomes, counts))
+}
+
+fn perform(step: Step, workspace: &Workspace, counts: &mut Counts) -> Result<()> {
+    match step {
+        Step::Tools => tools::install(workspace),
+        Step::Format => process::passed(workspace.cargo().args(["fmt", "--all", "--check"])),
+        Step::Tidy => tidy::check(workspace),
+        Step::Deny => deny(workspace),
+        Step::UnusedDependencies => process::passed(&mut workspace.program(tools::MACHETE.path()?)),
+        Step::Clippy => process::passed(
+            workspace
+                .cargo()
+                .args(["clippy", "--workspace", "--all-targets", "--release"])
+                .args(["--", "-D", "warnings"]),
+        ),
+        Step::Docs => process::passed(
+            workspace
+                .cargo()
+                .args(["doc", "--workspace", "--no-deps", "--release"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+        Step::Tests => process::watched(&mut tests(workspace), |line| {
+            *counts += Counts::in_line(line);
+        }),
+        Step::E2e => e2e::test(workspace, &e2e::Options::all(), counts),
+    }
+}
+
+/// Every crate's tests but the black-box ones, which have a step of their own.
+fn tests(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo();
+    command.args(["test", "--workspace", "--exclude", "e2e", "--release", "--no-fail-fast"]);
+    command
+}
+
+/// Bans, licences and sources need no network. Advisories do: without it the step passes and says what it left out.
+fn deny(workspace: &Workspace) -> Result<()> {
+    let tool = tools::DENY.path()?;
+    let mut offline = workspace.program(&tool);
+    offline.args(["--workspace", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
+    process::passed(&mut offline)?;
+    let mut fetch = workspace.program(&tool);
+    fetch.args(["fetch", "db"]);
+    if let Err(error) = process::passed_within(ADVISORIES_TIMEOUT, &mut fetch) {
+        println!("{}", "!".repeat(80));
+        println!(
+            "!! ADVISORIES WERE NOT CHECKED: the database of known vulnerabilities is out of reach."
+        );
+        println!("!! ({error:#})");
+        println!("!! Repeat with a network: cargo xtask ci --step deny");
+        println!("{}", "!".repeat(80));
+        return Ok(());
+    }
+    let mut advisories = workspace.program(&tool);
+    advisories.args(["--workspace", "check", "--disable-fetch", "advisories"]);
+    process::passed(&mut advisories)
+}
+
+fn report(outcomes: &[Outcome], counts: Counts) -> ExitCode {
+    println!("\n{:<22}{:>8}  result", "step", "seconds");
+    for outcome in outcomes {
+        let result = if outcome.result.is_ok() { "ok" } else { "FAILED" };
+        println!("{:<22}{:>8.1}  {result}", name(outcome.step), outcome.took.as_secs_f64());
+    }
+    let total: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.result.is_err()).collect();
+    println!("{:<22}{:>8.1}  {} failed", "all", total.as_secs_f64(), failed.len());
+    if let Some(first) = failed.first() {
+        println!("\nfirst failure: {}", name(first.step));
+        println!("repeat it:     cargo xtask ci --step {}", name(first.step));
+    }
+    println!("\n{} passed, {} failed", counts.passed, counts.failed);
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A step's name as the command line takes it.
+fn name(step: Step) -> String {
+    step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn summary(step: Step) -> String {
+    let value = step.to_possible_value();
+    value.and_then(|value| value.get_help().map(ToString::to_string)).unwrap_or_default()
+}
