@@ -1,10 +1,35 @@
-//! Compiles `proto/boyle/v1` with protox, so that no protoc has to be installed.
+//! Compiles `proto/boyle/v1` with protox, so that no protoc has to be installed, and declares the exchange's service,
+//! whose frames do not travel through prost.
+
+use tonic_prost_build::manual;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["generate", "agent", "router", "exchange"]
         .map(|name| format!("proto/boyle/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build.rs");
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
+    manual::Builder::new().compile(&[exchange()]);
     Ok(())
+}
+
+/// `rpc Run(stream ExchangeFrame) returns (stream ExchangeFrame)`.
+fn exchange() -> manual::Service {
+    let run = manual::Method::builder()
+        .name("run")
+        .route_name("Run")
+        .comment("Hello first, then calls one way and their answers the other way, in any order.")
+        .input_type("crate::exchange::ExchangeFrame")
+        .output_type("crate::exchange::ExchangeFrame")
+        .codec_path("crate::exchange::ExchangeCodec")
+        .client_streaming()
+        .server_streaming()
+        .build();
+    manual::Service::builder()
+        .name("Exchange")
+        .package("boyle.v1")
+        .comment("Token rows to experts and their outputs back.")
+        .method(run)
+        .build()
 }

@@ -2,8 +2,18 @@
 //!
 //! Knows nothing of models or plans; every crate that talks over the network depends on it.
 
+pub mod exchange;
+pub mod limits;
+pub mod refusal;
+
 /// Messages and services of the package `boyle.v1`.
-#[allow(missing_debug_implementations, clippy::all, clippy::pedantic, rust_2018_idioms, unused_qualifications)]
+#[allow(
+    missing_debug_implementations,
+    clippy::all,
+    clippy::pedantic,
+    rust_2018_idioms,
+    unused_qualifications
+)]
 pub mod v1 {
     tonic::include_proto!("boyle.v1");
 }

@@ -1,0 +1,7 @@
+//! Property tests of everything that reads bytes from a peer.
+
+// clippy spares test functions only, not the helpers beside them.
+#![allow(clippy::unwrap_used)]
+
+mod frames;
+mod messages;
