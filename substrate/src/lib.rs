@@ -1,1 +1,21 @@
-//! substrate
+//! One reconcile for every substrate: observe → plan → lint → apply → status.
+//!
+//! [`Reconciler`] is the driver; each verb is a module of its name. `plan` and `lint` are the pure planner's
+//! ([`decide`]); [`Substrate`] is what differs between Kubernetes and processes on one machine. This crate knows
+//! agents and routers by their gRPC interface only, never a pod or a process.
+
+pub mod apply;
+pub mod assign;
+pub mod conformance;
+pub mod decide;
+pub mod derive;
+pub mod reason;
+pub mod reconcile;
+pub mod report;
+pub mod status;
+mod substrate;
+pub mod watch;
+
+pub use reconcile::{ReconcileError, Reconciler};
+pub use status::{DeploymentStatus, Phase};
+pub use substrate::{Instance, Observed, Substrate};

@@ -1,0 +1,138 @@
+//! Why a deployment is not (yet) what was asked for, as types; text is made from them at the edge.
+
+use planner::identity::{AgentId, ExpertId};
+use planner::plan::WaitingOn;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One reason. Everything that waits or failed has one in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Reason {
+    /// Started, and does not listen yet.
+    AgentStarting { agent: AgentId },
+    /// Its process ended and a new one is being started.
+    AgentRestarting { agent: AgentId, cause: String },
+    /// Its process keeps ending; the next start waits.
+    AgentCrashLooping { agent: AgentId, exits: u32, next_start_ms: u64, cause: String },
+    /// Its experts move to others, then it is stopped.
+    AgentLeaving { agent: AgentId },
+    /// It does not answer gRPC.
+    AgentUnreachable { agent: AgentId, address: String, cause: String },
+    /// It did not take its assignment.
+    AssignmentRefused { agent: AgentId, cause: String },
+    /// It reads weights.
+    AgentLoading { agent: AgentId, bytes_loaded: u64, bytes_total: u64 },
+    /// It cannot serve; the error names what to do.
+    AgentFailed { agent: AgentId, error: String },
+    /// It reports trouble with a peer.
+    PeerTrouble { agent: AgentId, peer: AgentId, cause: String },
+    /// Agents compute on different kernel paths, so a greedy text may depend on the agent.
+    KernelPathsDiffer { paths: Vec<String> },
+    /// Experts that no agent holds at the moment.
+    ExpertsMissing { count: u32, first: ExpertId },
+    /// Some expert has fewer copies in memory than the plan wants.
+    CopiesMissing { resident: u32, wanted: u32 },
+    /// No router listens yet.
+    RouterStarting,
+    /// The router's process keeps ending.
+    RouterCrashLooping { exits: u32, next_start_ms: u64, cause: String },
+    /// The router's control service does not take the homes.
+    RouterUnreachable { address: String, cause: String },
+    /// The router knows no home that takes requests yet.
+    RouterWithoutHomes { address: String },
+    /// The plan falls short of what was asked for.
+    PlanFallsShort { shortfall: String },
+    /// No plan can be made; the old one, if any, stays.
+    NoPlan { error: String },
+    /// The substrate itself failed.
+    SubstrateFailed { verb: String, error: String },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AgentStarting { .. }
+            | Self::AgentRestarting { .. }
+            | Self::AgentCrashLooping { .. }
+            | Self::AgentLeaving { .. }
+            | Self::AgentUnreachable { .. }
+            | Self::AssignmentRefused { .. }
+            | Self::AgentLoading { .. }
+            | Self::AgentFailed { .. }
+            | Self::PeerTrouble { .. } => self.fmt_agent(f),
+            Self::KernelPathsDiffer { paths } => write!(
+                f,
+                "agents compute on different kernel paths ({}); pin one for identical texts",
+                paths.join(", ")
+            ),
+            Self::ExpertsMissing { count, first: ExpertId { layer, expert } } => {
+                write!(
+                    f,
+                    "no agent holds {count} experts, the first is layer {layer} expert {expert}"
+                )
+            }
+            Self::CopiesMissing { resident, wanted } => {
+                write!(f, "some expert has {resident} copies in memory of {wanted} wanted")
+            }
+            Self::RouterStarting => f.write_str("the router is starting"),
+            Self::RouterCrashLooping { exits, next_start_ms, cause } => write!(
+                f,
+                "the router ended {exits} times in a row, next start in {next_start_ms} ms: {cause}"
+            ),
+            Self::RouterUnreachable { address, cause } => {
+                write!(f, "the router's control service at {address} does not answer: {cause}")
+            }
+            Self::RouterWithoutHomes { address } => {
+                write!(f, "the router at {address} has no home that takes requests yet")
+            }
+            Self::PlanFallsShort { shortfall } => f.write_str(shortfall),
+            Self::NoPlan { error } => write!(f, "no plan: {error}"),
+            Self::SubstrateFailed { verb, error } => write!(f, "{verb}: {error}"),
+        }
+    }
+}
+
+impl Reason {
+    /// What the planner could not do.
+    pub fn shortfall(waiting: &WaitingOn) -> Self {
+        Self::PlanFallsShort { shortfall: waiting.to_string() }
+    }
+
+    fn fmt_agent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AgentStarting { agent } => write!(f, "{agent} is starting"),
+            Self::AgentRestarting { agent, cause } => {
+                write!(f, "{agent} is being replaced: {cause}")
+            }
+            Self::AgentCrashLooping { agent, exits, next_start_ms, cause } => write!(
+                f,
+                "{agent} ended {exits} times in a row, next start in {next_start_ms} ms: {cause}"
+            ),
+            Self::AgentLeaving { agent } => write!(f, "{agent} is leaving"),
+            Self::AgentUnreachable { agent, address, cause } => {
+                write!(f, "{agent} at {address} does not answer: {cause}")
+            }
+            Self::AssignmentRefused { agent, cause } => {
+                write!(f, "{agent} did not take its assignment: {cause}")
+            }
+            Self::AgentLoading { agent, bytes_loaded, bytes_total } => {
+                write!(f, "{agent} has loaded {bytes_loaded} of {bytes_total} bytes")
+            }
+            Self::AgentFailed { agent, error } => write!(f, "{agent} failed: {error}"),
+            Self::PeerTrouble { agent, peer, cause } => {
+                write!(f, "{agent} has trouble with {peer}: {cause}")
+            }
+            Self::KernelPathsDiffer { .. }
+            | Self::ExpertsMissing { .. }
+            | Self::CopiesMissing { .. }
+            | Self::RouterStarting
+            | Self::RouterCrashLooping { .. }
+            | Self::RouterUnreachable { .. }
+            | Self::RouterWithoutHomes { .. }
+            | Self::PlanFallsShort { .. }
+            | Self::NoPlan { .. }
+            | Self::SubstrateFailed { .. } => Ok(()),
+        }
+    }
+}
