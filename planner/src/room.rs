@@ -1,0 +1,59 @@
+//! How many experts each agent has room for, and how many copies the agents together can hold.
+
+use crate::identity::AgentId;
+use crate::inventory::{AgentState, Inventory};
+use crate::spec::{ModelFacts, ServingSpec};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Room of one agent, with the arithmetic behind it (all in bytes but the last).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub memory_bytes: u64,
+    pub dense_bytes: u64,
+    pub kv_cache_bytes: u64,
+    pub expert_bytes: u64,
+    /// Routed experts that fit beside the dense weights and the KV cache; `None` when not even those do.
+    pub experts: Option<u64>,
+}
+
+impl Room {
+    fn new(memory_bytes: u64, spec: &ServingSpec) -> Self {
+        let ModelFacts { dense_bytes, expert_bytes, .. } = spec.model;
+        let kv_cache_bytes = spec.engine.kv_cache_bytes;
+        let experts = memory_bytes
+            .checked_sub(dense_bytes)
+            .and_then(|rest| rest.checked_sub(kv_cache_bytes))
+            .map(|rest| rest.checked_div(expert_bytes).unwrap_or(u64::MAX));
+        Self { memory_bytes, dense_bytes, kv_cache_bytes, expert_bytes, experts }
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { memory_bytes, dense_bytes, kv_cache_bytes, expert_bytes, experts } = self;
+        write!(
+            formatter,
+            "{memory_bytes} B memory - {dense_bytes} B dense weights - {kv_cache_bytes} B KV cache"
+        )?;
+        match experts {
+            Some(experts) => write!(formatter, " = room for {experts} experts of {expert_bytes} B"),
+            None => formatter.write_str(" leaves nothing for experts"),
+        }
+    }
+}
+
+/// Room of every agent that may hold experts: those that run or come back, not those that leave.
+pub fn rooms(spec: &ServingSpec, inventory: &Inventory) -> BTreeMap<AgentId, Room> {
+    inventory
+        .agents
+        .iter()
+        .filter(|(_, facts)| facts.state != AgentState::Leaving)
+        .map(|(agent, facts)| (agent.clone(), Room::new(facts.memory_bytes, spec)))
+        .collect()
+}
+
+/// Experts that the agents can hold together when each holds at most `experts` distinct ones.
+pub fn room_together(rooms: &BTreeMap<AgentId, Room>, experts: u64) -> u64 {
+    rooms.values().map(|room| room.experts.unwrap_or(0).min(experts)).fold(0, u64::saturating_add)
+}

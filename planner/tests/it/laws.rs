@@ -1,0 +1,161 @@
+//! Laws that hold for every specification and inventory.
+
+use crate::world::{agent, facts, inventory, spec};
+use planner::identity::{AgentId, ExpertId};
+use planner::inventory::{AgentState, Inventory};
+use planner::lint::lint;
+use planner::plan::{Plan, PlanError, plan};
+use planner::spec::ServingSpec;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// (host, room in experts, state) of one agent.
+type AgentCase = (u8, u64, u8);
+
+fn any_inventory() -> impl Strategy<Value = Inventory> {
+    prop::collection::vec((0_u8..4, 0_u64..80, 0_u8..6), 0..7).prop_map(|cases: Vec<AgentCase>| {
+        let mut inventory = Inventory::default();
+        for (index, (host, room, state)) in cases.into_iter().enumerate() {
+            let name = format!("agent-{index}");
+            let mut facts = facts(&name, &format!("host-{host}"), room);
+            facts.state = match state {
+                0 => AgentState::Leaving,
+                1 => AgentState::Restarting,
+                _ => AgentState::Running,
+            };
+            inventory.agents.insert(agent(&name), facts);
+        }
+        inventory
+    })
+}
+
+fn any_spec() -> impl Strategy<Value = ServingSpec> {
+    (0_u32..4, 1_u32..17, 1_u32..4)
+        .prop_map(|(layers, experts, copies)| spec(layers, experts, copies))
+}
+
+fn held(plan: &Plan) -> BTreeSet<(ExpertId, AgentId)> {
+    let pairs = |(id, agents): (&ExpertId, &Vec<AgentId>)| {
+        let id = *id;
+        agents.iter().map(move |agent| (id, agent.clone())).collect::<Vec<_>>()
+    };
+    plan.placement.iter().flat_map(pairs).collect()
+}
+
+fn planned(spec: &ServingSpec, inventory: &Inventory, previous: Option<&Plan>) -> Plan {
+    plan(spec, inventory, previous).expect("the case fits").plan
+}
+
+/// Per layer: the most and fewest entries of any agent.
+fn spread(counts: &BTreeMap<(u32, AgentId), usize>, agents: usize, layer: u32) -> (usize, usize) {
+    let of_layer: Vec<usize> =
+        counts.iter().filter(|((at, _), _)| *at == layer).map(|(_, count)| *count).collect();
+    let fewest =
+        if of_layer.len() < agents { 0 } else { of_layer.iter().copied().min().unwrap_or(0) };
+    (of_layer.iter().copied().max().unwrap_or(0), fewest)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is there and whatever was planned before, a plan is lint-clean, deterministic and idempotent, and
+    /// what is refused did not fit.
+    #[test]
+    fn plans_are_clean_and_idempotent(
+        spec in any_spec(),
+        before in any_inventory(),
+        after in any_inventory(),
+    ) {
+        let previous = plan(&spec, &before, None).ok().map(|planned| planned.plan);
+        match plan(&spec, &after, previous.as_ref()) {
+            Ok(first) => {
+                prop_assert_eq!(lint(&spec, &after, &first.plan, previous.as_ref()), []);
+                prop_assert_eq!(&plan(&spec, &after, previous.as_ref()).expect("as before"), &first);
+                let again = plan(&spec, &after, Some(&first.plan)).expect("as before");
+                prop_assert_eq!(&again.plan, &first.plan);
+            }
+            Err(PlanError::NoAgents) => {
+                prop_assert!(after.agents.values().all(|facts| facts.state == AgentState::Leaving));
+            }
+            Err(PlanError::DoesNotFit { needed, available, .. }) => {
+                let short = after.agents.values().any(|facts| facts.memory_bytes < 1_500);
+                prop_assert!(available < needed || short);
+            }
+        }
+    }
+
+    /// With equal agents on hosts of their own, copies and first choices are even in every layer, and all copies
+    /// are there.
+    #[test]
+    fn equal_agents_share_evenly(agents in 1_usize..8, layers in 1_u32..4, experts in 1_u32..24, copies in 1_u32..4) {
+        let spec = spec(layers, experts, copies);
+        let plan = planned(&spec, &inventory(agents, 1_000), None);
+        let copies = copies.min(u32::try_from(agents).expect("few"));
+        let (mut held, mut firsts) = (BTreeMap::new(), BTreeMap::new());
+        for (id, holders) in &plan.placement {
+            prop_assert_eq!(holders.len(), copies as usize);
+            for (rank, holder) in holders.iter().enumerate() {
+                *held.entry((id.layer, holder.clone())).or_insert(0) += 1;
+                *firsts.entry((id.layer, holder.clone())).or_insert(0) += usize::from(rank == 0);
+            }
+        }
+        for layer in 1..=layers {
+            let (most, fewest) = spread(&held, agents, layer);
+            prop_assert!(most - fewest <= 1, "copies {most} and {fewest} in layer {layer}");
+            let (most, fewest) = spread(&firsts, agents, layer);
+            prop_assert!(most - fewest <= 1, "first choices {most} and {fewest} in layer {layer}");
+        }
+    }
+
+    /// Joining moves only copies onto the newcomer, and no more than its even share of every layer.
+    #[test]
+    fn joining_moves_a_share(agents in 2_usize..8, layers in 1_u32..4, experts in 1_u32..24) {
+        let spec = spec(layers, experts, 2);
+        let before = planned(&spec, &inventory(agents, 1_000), None);
+        let after = planned(&spec, &inventory(agents + 1, 1_000), Some(&before));
+        let (old, new) = (held(&before), held(&after));
+        let newcomer = agent(&format!("agent-{agents}"));
+        let moved: Vec<_> = new.difference(&old).collect();
+        prop_assert!(moved.iter().all(|(_, agent)| *agent == newcomer));
+        let share = (experts as usize * 2).div_ceil(agents + 1) * layers as usize;
+        prop_assert!(moved.len() <= share, "{} moved, share {share}", moved.len());
+    }
+
+    /// Leaving moves only what the leaver held; nobody else's copies are disturbed, but for evening out one copy a
+    /// layer and agent.
+    #[test]
+    fn leaving_moves_what_left(agents in 4_usize..8, layers in 1_u32..4, experts in 1_u32..24, which in 0_usize..8) {
+        let spec = spec(layers, experts, 2);
+        let mut there = inventory(agents, 1_000);
+        let before = planned(&spec, &there, None);
+        let leaver = agent(&format!("agent-{}", which % agents));
+        there.agents.remove(&leaver);
+        let after = planned(&spec, &there, Some(&before));
+        let (old, new) = (held(&before), held(&after));
+        let left = old.iter().filter(|(_, agent)| *agent == leaver).count();
+        let moved = new.difference(&old).count();
+        prop_assert!(moved >= left);
+        prop_assert!(moved <= left + layers as usize * agents, "{moved} moved, {left} had left");
+    }
+}
+
+#[test]
+fn a_plan_survives_its_json() {
+    let plan = planned(&spec(2, 4, 2), &inventory(3, 100), None);
+    let text = serde_json::to_string(&plan).expect("plans are JSON");
+    assert_eq!(serde_json::from_str::<Plan>(&text).expect("its own JSON"), plan);
+}
+
+/// A process that is replaced under its name changes the address and the role, and moves nothing.
+#[test]
+fn a_replaced_process_moves_nothing() {
+    let spec = spec(2, 8, 2);
+    let mut there = inventory(3, 100);
+    let before = planned(&spec, &there, None);
+    let replaced = there.agents.get_mut(&agent("agent-1")).expect("there");
+    replaced.state = AgentState::Restarting;
+    replaced.address = "agent-1:7001".to_owned();
+    let after = planned(&spec, &there, Some(&before));
+    assert_eq!(after.placement, before.placement);
+    assert_eq!(after.generation.0, before.generation.0 + 1);
+}
