@@ -43,7 +43,10 @@ pub struct Candidate {
 pub fn place(task: &PlacementTask) -> BTreeMap<ExpertId, Vec<AgentId>> {
     let mut board = Board::new(task);
     board.keep_held();
-    board.fill_missing();
+    // Settling may free room for a copy that found none; every round adds copies, so this ends.
+    while board.fill_missing() > 0 {
+        board.settle();
+    }
     board.settle();
     board.into_placement()
 }
@@ -109,8 +112,10 @@ impl<'task> Board<'task> {
 
     // -- phase 2
 
-    /// Gives every expert its first copy, then its second, and so on; the busiest experts first.
-    fn fill_missing(&mut self) {
+    /// Gives every expert its first copy, then its second, and so on; the busiest experts first. Returns how many
+    /// copies it added.
+    fn fill_missing(&mut self) -> usize {
+        let mut added = 0;
         let mut by_load: Vec<_> = self.task.load.iter().map(|(id, load)| (*id, *load)).collect();
         by_load.sort_by_key(|(id, load)| (std::cmp::Reverse(*load), *id));
         for rank in 1..=self.task.copies as usize {
@@ -119,9 +124,11 @@ impl<'task> Board<'task> {
                     && let Some(agent) = self.cheapest(*expert)
                 {
                     self.add(*expert, agent);
+                    added += 1;
                 }
             }
         }
+        added
     }
 
     fn cheapest(&self, expert: ExpertId) -> Option<usize> {
