@@ -1,0 +1,91 @@
+//! The router's settings and the numbers behind them.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Largest body. A context of 128 k tokens is about 0.5 MiB of text; this leaves room for token ids as JSON.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a body may take to arrive; a slow sender holds one of the requests in flight.
+pub const BODY_WAIT: Duration = Duration::from_secs(60);
+/// Bodies being parsed at once. JSON values take up to 16 times their text, so this bounds that memory to 0.5 GiB.
+pub const PARSES_MAX: usize = 8;
+/// Sequences in flight over all requests (a request with `n` counts `n` times); more are refused with 429.
+pub const SEQUENCES_MAX: usize = 1024;
+
+/// Command line of the router; every flag has an environment variable too.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "boyle-router", version, about = "The OpenAI-compatible front of Boyle's agents")]
+pub struct RouterArguments {
+    /// Address of the HTTP API; port 0 takes a free one.
+    #[arg(long, env = "BOYLE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Address of the gRPC control service that is told the homes; port 0 takes a free one.
+    #[arg(long, env = "BOYLE_CONTROL_LISTEN", default_value = "127.0.0.1:0")]
+    pub control_listen: SocketAddr,
+    /// Sequences in flight; more are refused with 429.
+    #[arg(long, env = "BOYLE_SEQUENCES_MAX", default_value_t = SEQUENCES_MAX)]
+    pub sequences_max: usize,
+    /// Seconds that a request waits while no home can take it.
+    #[arg(long, env = "BOYLE_HOLD_SECONDS", default_value_t = Patience::default().hold.as_secs())]
+    pub hold_seconds: u64,
+}
+
+impl RouterArguments {
+    pub fn config(&self) -> RouterConfig {
+        let hold = Duration::from_secs(self.hold_seconds);
+        RouterConfig {
+            sequences_max: self.sequences_max,
+            patience: Patience { hold, ..Patience::default() },
+        }
+    }
+}
+
+/// What `serve` needs beside its sockets.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    pub sequences_max: usize,
+    pub patience: Patience,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self { sequences_max: SEQUENCES_MAX, patience: Patience::default() }
+    }
+}
+
+/// How long the router waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Without a token while no home takes the sequence: long enough to load a model again from disk.
+    pub hold: Duration,
+    /// A stream is silent this long and its home's status is lost: it goes on elsewhere. Moving is always safe, it
+    /// only costs the prefill, and a mere hiccup of the status should not cost that.
+    pub silence_without_status: Duration,
+    /// A stream is silent this long although its home reports that it is well. Prefills of long prompts on loaded
+    /// machines take minutes; this is for agents that are wedged.
+    pub silence_with_status: Duration,
+    /// Statuses come every second; a home without one for this long is not chosen.
+    pub status: Duration,
+    /// After this, a stream's response begins even if no home has accepted the prompt yet; later errors then travel
+    /// inside the stream instead of as a status code.
+    pub response_start: Duration,
+    /// Between comments that keep a waiting stream's connection open.
+    pub keep_alive: Duration,
+    /// For running requests after the shutdown signal.
+    pub shutdown: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(120),
+            silence_without_status: Duration::from_secs(5),
+            silence_with_status: Duration::from_secs(600),
+            status: Duration::from_secs(20),
+            response_start: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(5),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
