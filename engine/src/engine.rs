@@ -9,9 +9,14 @@
 //! }
 //! ```
 
-use crate::exchange::{CallFailure, PeerId, Placement, Transmit};
+use crate::exchange::{CallFailure, Exchange, PeerId, Placement, Transmit};
+use crate::output::Finish;
 use crate::request::{Request, SequenceEvent, SequenceId};
-use model::executor::{Executor, SharedExperts};
+use crate::scheduler::{Planned, Scheduler, SchedulerLimits};
+use crate::sequence::Sequence;
+use crate::step::{Step, Stepped};
+use model::executor::{Executor, Logits, LogitsWanted, Segment, SharedExperts};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +32,7 @@ pub struct EngineConfig {
     pub step_tokens_max: usize,
     /// Sequences that run at once.
     pub sequences_max: usize,
-    /// Sequences that wait.
+    /// Sequences that wait beside those that may run.
     pub queue_max: usize,
     /// How long one copy may take before the next one is asked too.
     pub expert_deadline: Duration,
@@ -39,6 +44,7 @@ pub struct EngineConfig {
 pub trait Vocabulary: Send + Sync {
     /// The bytes of one token, which need not be whole characters. Special tokens have none.
     fn token_bytes(&self, token_id: u32) -> Vec<u8>;
+    /// Ids are below this; the model's rows from here on (padding) are never drawn.
     fn vocab_size(&self) -> usize;
 }
 
@@ -52,8 +58,11 @@ pub struct EngineLoad {
     pub prompt_tokens_total: u64,
     pub generated_tokens_total: u64,
     pub preemptions_total: u64,
+    /// (row, expert) pairs computed here.
     pub expert_rows_local_total: u64,
+    /// (row, expert) pairs whose output came from a peer.
     pub expert_rows_remote_total: u64,
+    /// Calls that failed or were late while their rows were still missing.
     pub expert_failovers_total: u64,
 }
 
@@ -73,23 +82,35 @@ pub enum Advance {
 pub enum SubmitError {
     #[error("the queue holds {queue_max} sequences already")]
     QueueFull { queue_max: usize },
-    #[error("the prompt has {prompt_tokens} tokens and the context holds {context_length}; shorten the prompt")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens and the context holds {context_length}; shorten the prompt"
+    )]
     PromptTooLong { prompt_tokens: usize, context_length: usize },
     #[error("the prompt is empty; send at least one token")]
     PromptEmpty,
     #[error("token id {token_id} is outside the vocabulary of {vocab_size}")]
     TokenOutOfRange { token_id: u32, vocab_size: usize },
-    #[error("the sequence needs {needed} KV blocks and the cache has {total}; raise kvCache or lower max_tokens")]
+    #[error(
+        "the sequence needs {needed} KV blocks and the cache has {total}; raise kvCache or lower max_tokens"
+    )]
     NeverFits { needed: usize, total: usize },
 }
 
-/// The state machine. Fields are private to the implementation.
+/// The state machine.
 pub struct Engine {
-    _private: (),
+    config: EngineConfig,
+    vocabulary: Arc<dyn Vocabulary>,
+    scheduler: Scheduler,
+    step: Step,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    events: VecDeque<(SequenceId, SequenceEvent)>,
+    next_sequence: u64,
+    prompt_tokens: u64,
+    generated_tokens: u64,
 }
 
-#[allow(clippy::unimplemented, unused_variables, clippy::todo)]
 impl Engine {
+    /// All peers are down at first, see [`Engine::handle_peer_up`].
     pub fn new(
         config: EngineConfig,
         executor: Box<dyn Executor>,
@@ -97,74 +118,256 @@ impl Engine {
         vocabulary: Arc<dyn Vocabulary>,
         placement: Placement,
     ) -> Self {
-        todo!()
+        let limits = SchedulerLimits {
+            step_tokens_max: config.step_tokens_max,
+            sequences_max: config.sequences_max,
+        };
+        let scheduler = Scheduler::new(limits, executor.cache_shape());
+        let exchange = Exchange::new(placement, experts, config.expert_deadline);
+        Self {
+            config,
+            vocabulary,
+            scheduler,
+            step: Step::new(executor, exchange),
+            sequences: BTreeMap::new(),
+            events: VecDeque::new(),
+            next_sequence: 0,
+            prompt_tokens: 0,
+            generated_tokens: 0,
+        }
     }
 
     // -- mutators
 
+    /// Queues a request. When its emitted tokens are the end already, it finishes at once.
+    ///
     /// # Errors
     /// [`SubmitError`] when it can never work or the queue is full.
-    pub fn submit(&mut self, request: Request) -> Result<SequenceId, SubmitError> {
-        todo!()
+    pub fn submit(&mut self, mut request: Request) -> Result<SequenceId, SubmitError> {
+        self.check_tokens(&request)?;
+        let prompt_tokens = request.prompt_token_ids.len();
+        let room = self.config.context_length - prompt_tokens;
+        request.stop.max_tokens = request.stop.max_tokens.min(room);
+        // The last token of an answer is never computed with.
+        let computed = prompt_tokens + request.stop.max_tokens.saturating_sub(1);
+        let (sequence, finish) =
+            Sequence::new(request, &self.config.end_token_ids, &*self.vocabulary);
+        if finish.is_none() {
+            self.check_room(computed)?;
+        }
+        let id = SequenceId(self.next_sequence);
+        self.next_sequence += 1;
+        self.prompt_tokens += prompt_tokens as u64;
+        match finish {
+            Some(finish) => self.events.push_back((id, finished(finish))),
+            None => {
+                self.scheduler.add(id, sequence.token_ids().len());
+                self.sequences.insert(id, sequence);
+            }
+        }
+        Ok(id)
     }
 
     /// Ends a sequence without an event; unknown ids are ignored.
     pub fn cancel(&mut self, sequence: SequenceId) {
-        todo!()
+        self.remove(sequence);
+        self.events.retain(|(id, _)| *id != sequence);
     }
 
     /// Runs compute until the next pause. Never blocks.
     pub fn advance(&mut self, now: Now) -> Advance {
-        todo!()
+        let stepped = match self.step.planned() {
+            None => {
+                let planned = self.scheduler.plan();
+                if planned.is_empty() {
+                    return Advance::Idle;
+                }
+                let segments = planned.iter().map(|part| self.segment(part)).collect();
+                self.step.begin(now, planned, segments)
+            }
+            // A pass for nobody would go on waiting for experts that may never come.
+            Some(planned) if !planned.iter().any(|part| self.is_alive(part.sequence)) => {
+                self.step.abandon();
+                return Advance::Ran;
+            }
+            Some(_) => self.step.advance(now),
+        };
+        match stepped {
+            Stepped::Ran => {}
+            Stepped::Waiting { until } => return Advance::Waiting { until },
+            Stepped::Finished { planned, logits } => self.finish_pass(&planned, &logits),
+            Stepped::Failed { sequences, error } => {
+                for sequence in sequences {
+                    self.fail(sequence, format!("the forward pass failed: {error}"));
+                }
+            }
+        }
+        Advance::Ran
     }
 
     // -- what happened outside
 
     /// A peer's answer: the output rows in the order of the call's (expert, row) pairs, or why there are none.
     /// Answers to unknown or settled calls are ignored.
-    pub fn handle_reply(&mut self, now: Now, peer: &PeerId, call_id: u64, reply: Result<Vec<u8>, CallFailure>) {
-        todo!()
+    pub fn handle_reply(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        call_id: u64,
+        reply: Result<Vec<u8>, CallFailure>,
+    ) {
+        self.step.exchange_mut().handle_reply(now, peer, call_id, reply);
     }
 
     /// A stream to the peer is open: it may be asked (again).
     pub fn handle_peer_up(&mut self, now: Now, peer: &PeerId) {
-        todo!()
+        self.step.exchange_mut().handle_peer_up(now, peer);
     }
 
     /// The stream to the peer broke: every call on it has failed.
     pub fn handle_peer_down(&mut self, now: Now, peer: &PeerId, reason: &str) {
-        todo!()
+        self.step.exchange_mut().handle_peer_down(now, peer, reason);
     }
 
     /// A new plan: other copies, or our own experts changed.
     pub fn handle_placement(&mut self, now: Now, placement: Placement, experts: SharedExperts) {
-        todo!()
+        self.step.exchange_mut().handle_placement(now, placement, experts);
     }
 
     // -- what to do next
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        self.step.exchange_mut().poll_transmit()
     }
 
     pub fn poll_event(&mut self) -> Option<(SequenceId, SequenceEvent)> {
-        todo!()
+        self.events.pop_front()
     }
 
     // -- getters
 
     pub fn load(&self) -> EngineLoad {
-        todo!()
+        let exchange = self.step.exchange().totals();
+        EngineLoad {
+            sequences_running: self.scheduler.running_count(),
+            sequences_waiting: self.scheduler.waiting_count(),
+            kv_blocks_used: self.scheduler.blocks().used_count(),
+            kv_blocks_total: self.scheduler.blocks().total(),
+            prompt_tokens_total: self.prompt_tokens,
+            generated_tokens_total: self.generated_tokens,
+            preemptions_total: self.scheduler.preemptions(),
+            expert_rows_local_total: exchange.rows_local,
+            expert_rows_remote_total: exchange.rows_remote,
+            expert_failovers_total: exchange.failovers,
+        }
     }
 
     /// Peers that failed or are late, with the reason.
     pub fn troubles(&self) -> Vec<(PeerId, String)> {
-        todo!()
+        self.step.exchange().troubles()
     }
+
+    // -- internals
+
+    fn check_tokens(&self, request: &Request) -> Result<(), SubmitError> {
+        let prompt_tokens = request.prompt_token_ids.len();
+        let context_length = self.config.context_length;
+        if prompt_tokens == 0 {
+            return Err(SubmitError::PromptEmpty);
+        }
+        // An answer needs room for a token at least.
+        if prompt_tokens >= context_length {
+            return Err(SubmitError::PromptTooLong { prompt_tokens, context_length });
+        }
+        let vocab_size = self.vocabulary.vocab_size();
+        let mut token_ids = request.prompt_token_ids.iter().chain(&request.emitted_token_ids);
+        match token_ids.find(|token_id| **token_id as usize >= vocab_size) {
+            Some(&token_id) => Err(SubmitError::TokenOutOfRange { token_id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// `computed` positions must fit the cache when nobody else runs.
+    fn check_room(&self, computed: usize) -> Result<(), SubmitError> {
+        let needed = self.scheduler.blocks().blocks_for(computed);
+        let total = self.scheduler.blocks().total();
+        if needed > total {
+            return Err(SubmitError::NeverFits { needed, total });
+        }
+        // New ones wait until the next step even when they may run in it.
+        let queue_max = self.config.queue_max;
+        if self.sequences.len() >= queue_max.saturating_add(self.config.sequences_max) {
+            return Err(SubmitError::QueueFull { queue_max });
+        }
+        Ok(())
+    }
+
+    fn is_alive(&self, sequence: SequenceId) -> bool {
+        self.sequences.contains_key(&sequence)
+    }
+
+    fn segment(&self, part: &Planned) -> Segment {
+        let token_ids = self.sequences.get(&part.sequence).map_or(&[][..], Sequence::token_ids);
+        Segment {
+            token_ids: token_ids.iter().skip(part.position).take(part.count).copied().collect(),
+            position: part.position,
+            blocks: self.scheduler.block_table(part.sequence).to_vec(),
+            logits: part.logits,
+        }
+    }
+
+    fn finish_pass(&mut self, planned: &[Planned], logits: &Logits) {
+        let mut rows = logits.values.chunks_exact(logits.vocab_size.max(1));
+        for part in planned {
+            self.scheduler.record_computed(part);
+            match part.logits {
+                // Taken for cancelled sequences too, so that the others get their own.
+                LogitsWanted::LastToken => self.draw(part.sequence, rows.next()),
+                LogitsWanted::No => {}
+            }
+        }
+    }
+
+    fn draw(&mut self, id: SequenceId, logits: Option<&[f32]>) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let Some(logits) = logits else {
+            return self.fail(id, "the forward pass gave too few logits".to_owned());
+        };
+        let known = logits.len().min(self.vocabulary.vocab_size());
+        let drawn = match sequence.draw(&logits[..known], &*self.vocabulary) {
+            Ok(drawn) => drawn,
+            Err(error) => return self.fail(id, error.to_string()),
+        };
+        self.generated_tokens += 1;
+        self.events.push_back((id, SequenceEvent::Token(drawn.event)));
+        match drawn.finish {
+            Some(finish) => {
+                self.remove(id);
+                self.events.push_back((id, finished(finish)));
+            }
+            None => self.scheduler.record_token(id),
+        }
+    }
+
+    fn fail(&mut self, id: SequenceId, message: String) {
+        if self.remove(id).is_some() {
+            self.events.push_back((id, SequenceEvent::Failed { message }));
+        }
+    }
+
+    fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
+        self.scheduler.remove(id);
+        self.sequences.remove(&id)
+    }
+}
+
+fn finished(finish: Finish) -> SequenceEvent {
+    let Finish { reason, stop_string, text } = finish;
+    SequenceEvent::Finished { reason, stop_string, text }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Engine").finish_non_exhaustive()
+        formatter.debug_struct("Engine").field("load", &self.load()).finish_non_exhaustive()
     }
 }

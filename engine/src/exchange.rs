@@ -1,5 +1,11 @@
 //! Token rows to experts and their outputs back, as a state machine: which copy to ask, when to ask the next one.
 
+mod machine;
+mod peers;
+mod round;
+
+pub use machine::{Exchange, ExchangeTotals};
+
 use model::executor::{ExpertAddress, ExpertCall};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +32,7 @@ pub struct Transmit {
     pub row_count: u32,
     /// Distinct rows, `[row_count, row bytes]`.
     pub rows: Vec<u8>,
+    /// How long from now on until another copy is asked too; an answer after that is still welcome.
     pub deadline: Duration,
 }
 

@@ -4,6 +4,15 @@
 //! getters; `handle_*` for what happened outside; mutators for what the application wants; `poll_*` for what the
 //! caller must do next.
 
+pub mod blocks;
 pub mod engine;
 pub mod exchange;
+pub mod logprobs;
+pub mod output;
+pub mod random;
 pub mod request;
+pub mod sampler;
+pub mod scheduler;
+mod sequence;
+mod step;
+pub mod stop;

@@ -57,9 +57,15 @@ pub enum EndOfSequence {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SequenceEvent {
     Token(TokenEvent),
-    Finished { reason: FinishReason, stop_string: Option<String>, text: String },
+    Finished {
+        reason: FinishReason,
+        stop_string: Option<String>,
+        text: String,
+    },
     /// The engine could not go on with it; the message names the cause.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 /// One token and the text it completed.
