@@ -3,6 +3,7 @@
 //! Opening reads headers only. A tensor's data is read when the caller reads its rows, so an agent that holds a few
 //! experts of a large model touches a few pages of it.
 
+mod check;
 mod error;
 mod header;
 mod index;
@@ -15,9 +16,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::Dtype;
 
 use crate::config::StoredFormat;
+
+use check::Found;
 
 pub use error::CheckpointError;
 pub use header::{HEADER_BYTES_MAX, Header, RANK_MAX, TensorPlace};
@@ -95,22 +97,11 @@ impl Checkpoint {
         shape: &[usize],
         format: StoredFormat,
     ) -> Result<StoredTensor<'_>, CheckpointError> {
-        let located = self.locate(name, shape)?;
-        let bytes = self.bytes(located);
-        let dtype = located.place.dtype;
-        let values = match (format, dtype) {
-            (StoredFormat::Plain, Dtype::F32) => StoredValues::F32(bytes),
-            (StoredFormat::Plain, Dtype::F16) => StoredValues::F16(bytes),
-            (StoredFormat::Plain, Dtype::BF16) => StoredValues::Bf16(bytes),
-            (StoredFormat::Plain, _) => {
-                return Err(self.wrong_type(name, located, "BF16, F16 or F32"));
-            }
-            (StoredFormat::Fp8Blocks { rows, columns }, Dtype::F8_E4M3) => {
-                let scales = self.scales(name, shape, (rows, columns))?;
-                StoredValues::Fp8Blocks { bytes, scales, block_rows: rows, block_columns: columns }
-            }
-            (StoredFormat::Fp8Blocks { .. }, _) => {
-                return Err(self.wrong_type(name, located, "F8_E4M3"));
+        let values = match self.find(name, shape, format)? {
+            Found::Plain { values, wrap } => wrap(self.bytes(values)),
+            Found::Blocks { values, scales, block: (block_rows, block_columns) } => {
+                let (bytes, scales) = (self.bytes(values), self.scales(name, scales)?);
+                StoredValues::Fp8Blocks { bytes, scales, block_rows, block_columns }
             }
         };
         Ok(StoredTensor { name: name.to_owned(), shape: shape.to_vec(), values })
@@ -174,38 +165,17 @@ impl Checkpoint {
         })
     }
 
-    /// Reads and checks the block scales of FP8 tensor `name`; `block` is (rows, columns).
-    fn scales(
-        &self,
-        name: &str,
-        shape: &[usize],
-        block: (usize, usize),
-    ) -> Result<Vec<f32>, CheckpointError> {
-        let (rows, columns) = match (shape, block) {
-            (&[rows, columns], (1.., 1..)) => (rows.div_ceil(block.0), columns.div_ceil(block.1)),
-            _ => {
-                let (tensor, shape) = (name.to_owned(), shape.to_vec());
-                return Err(CheckpointError::NotBlocks {
-                    tensor,
-                    shape,
-                    rows: block.0,
-                    columns: block.1,
-                });
-            }
-        };
-        let scale_name = format!("{name}{SCALE_SUFFIX}");
-        let located = self.locate(&scale_name, &[rows, columns])?;
-        if located.place.dtype != Dtype::F32 {
-            return Err(self.wrong_type(&scale_name, located, "F32"));
-        }
+    /// Reads and checks the block scales of FP8 tensor `name`.
+    fn scales(&self, name: &str, located: &Located) -> Result<Vec<f32>, CheckpointError> {
         let (stored, _) = self.bytes(located).as_chunks();
         let scales: Vec<f32> = stored.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
         if let Some(position) =
             scales.iter().position(|scale| !(scale.is_finite() && *scale >= 0.0))
         {
+            let columns = located.place.shape.last().copied().unwrap_or(1);
             return Err(CheckpointError::BadScale {
                 file: self.path(located),
-                tensor: scale_name,
+                tensor: format!("{name}{SCALE_SUFFIX}"),
                 block_row: position / columns,
                 block_column: position % columns,
                 value: scales[position],

@@ -64,10 +64,10 @@ impl StoredTensor<'_> {
         match &self.values {
             StoredValues::F32(bytes) => read_values(bytes, range, out, f32::from_le_bytes),
             StoredValues::F16(bytes) => {
-                read_values(bytes, range, out, |value| f16::from_le_bytes(value).to_f32())
+                read_values(bytes, range, out, |value| f16::from_le_bytes(value).to_f32());
             }
             StoredValues::Bf16(bytes) => {
-                read_values(bytes, range, out, |value| bf16::from_le_bytes(value).to_f32())
+                read_values(bytes, range, out, |value| bf16::from_le_bytes(value).to_f32());
             }
             StoredValues::Fp8Blocks { bytes, scales, block_rows, block_columns } => {
                 let blocks_across = columns.div_ceil(*block_columns);

@@ -21,6 +21,10 @@ pub(super) fn parse_gqa(
     let head_dim = parse_head_dim(config, hidden_size, head_count)?;
     let qkv_bias = match architecture {
         Architecture::Qwen2 => Bias::Present,
+        // Here a true attention_bias puts one on the output projection too.
+        _ if config.flag_if_present("attention_bias")? == Some(true) => {
+            return Err(config.unsupported("attention_bias", "false with LlamaForCausalLM"));
+        }
         _ => Bias::Absent,
     };
     let rope = parse_rope(config, head_dim, RopePairing::Halves)?.rope;
@@ -68,7 +72,7 @@ fn parse_head_dim(
 }
 
 fn refuse_unknown_variants(config: Fields<'_>) -> Result<(), ConfigError> {
-    for name in ["attention_bias", "mlp_bias", "use_sliding_window"] {
+    for name in ["mlp_bias", "use_sliding_window", "use_mrope"] {
         if config.flag_if_present(name)? == Some(true) {
             return Err(config.unsupported(name, "false"));
         }

@@ -1,0 +1,5 @@
+//! Reading checkpoints: exact values, and what is refused.
+
+mod damaged;
+pub(crate) mod file;
+mod values;
