@@ -50,7 +50,12 @@ pub trait Experts: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`ExpertError`] for an expert that is not resident, a row index out of range, or a payload of another size.
-    fn compute(&self, layer: u32, calls: &[ExpertCall], rows: &[u8]) -> Result<Vec<u8>, ExpertError>;
+    fn compute(
+        &self,
+        layer: u32,
+        calls: &[ExpertCall],
+        rows: &[u8],
+    ) -> Result<Vec<u8>, ExpertError>;
 }
 
 /// Shared handle to the resident experts; replaced as a whole when an assignment changes.
@@ -163,6 +168,8 @@ pub struct Logits {
 pub enum ExecutorError {
     #[error("segment {segment} needs {needed} cache blocks and brought {brought}")]
     BlocksMissing { segment: usize, needed: usize, brought: usize },
+    #[error("segment {segment} has no tokens")]
+    EmptySegment { segment: usize },
     #[error("block {block} is outside the cache of {block_count} blocks")]
     BlockOutOfRange { block: u32, block_count: usize },
     #[error("token id {token_id} is outside the vocabulary of {vocab_size}")]
