@@ -6,7 +6,7 @@ use crate::{binary, processes, waiting};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -17,6 +17,9 @@ const WHOLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// For stopping: the router's patience with running requests, and some.
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
+
+/// Lines of each process's log in a failed test's message: enough to see how it ended.
+const LOG_LINES_SHOWN: usize = 40;
 
 /// The embedded model's name.
 pub const MODEL: &str = "tiny-r1";
@@ -85,9 +88,15 @@ impl Deployment {
         boyle(self.home.path())
     }
 
-    /// What `boyle up` and its children printed so far.
+    /// What `boyle up` and its children printed so far; of each the end.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.home.path().join("up.log")).unwrap_or_default()
+        let mut logs = vec![self.home.path().join("up.log")];
+        let deployments = self.home.path().join(".local/state/boyle/deployments");
+        for deployment in entries(&deployments) {
+            logs.extend(entries(&deployment.join("logs")));
+        }
+        let shown = logs.iter().map(|path| format!("--- {}\n{}", path.display(), tail(path)));
+        shown.collect::<Vec<_>>().join("\n")
     }
 
     /// What `boyle status` says now.
@@ -172,6 +181,21 @@ impl Drop for Deployment {
     }
 }
 
+/// What a folder holds, sorted; nothing when it is not there.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let read = std::fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = read.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+}
+
 /// A `boyle` command whose state lies in `home`.
 ///
 /// # Errors
@@ -180,7 +204,7 @@ pub fn boyle(home: &Path) -> Result<Command> {
     let mut command = Command::new(binary::path()?);
     command.current_dir(home).env("HOME", home);
     for variable in
-        ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "BOYLE_HOME"]
+        ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "BOYLE_STATE_ROOT"]
     {
         command.env_remove(variable);
     }
