@@ -152,6 +152,13 @@ pub trait WeightRows {
 
     /// Writes row `row`, exact in f32.
     fn read_row(&self, row: usize, out: &mut [f32]);
+
+    /// Writes row `row` before scaling, and the scale of each of its blocks of inputs; `scales` is as long as there
+    /// are blocks. Weights without scales have scale 1.
+    fn read_scaled_row(&self, row: usize, values: &mut [f32], scales: &mut [f32]) {
+        self.read_row(row, values);
+        scales.fill(1.0);
+    }
 }
 
 /// Outputs and inputs of a projection, over all its groups.
@@ -172,11 +179,6 @@ pub struct MatrixLayout {
 impl MatrixLayout {
     /// An ordinary projection.
     pub const PROJECTION: Self = Self { groups: 1, precision: Precision::Working };
-
-    /// One block for each head.
-    pub fn heads(groups: usize) -> Self {
-        Self { groups, precision: Precision::Working }
-    }
 }
 
 /// Whether weights may be rounded to the backend's own format.
@@ -186,6 +188,9 @@ pub enum Precision {
     Working,
     /// f32: gates, where a rounded score is another expert.
     Exact,
+    /// Values as stored (e4m3 fits bf16 exactly) and one f32 scale for each output and block of `columns` inputs:
+    /// each block is summed and then scaled, as FP8 hardware does it.
+    ScaledBlocks { columns: usize },
 }
 
 /// Values cached for one position of one layer.

@@ -1,15 +1,14 @@
-//! Attention of single rows over a paged bf16 cache, with an online softmax.
+//! Attention of single rows over a paged cache, with an online softmax.
 //!
 //! A row walks its context in tiles of [`TILE_POSITIONS`] from position 0, whatever the cache's block size is, so
 //! it comes out the same in prefill and in decode, alone and in a batch.
 
 use super::lanes::{LANES, Lanes};
 use super::launch::{Instructions, Kernel, launch};
-use super::rows::widen;
 use crate::backend::RowLayout;
 use crate::reference::HostTensor;
 
-/// Positions widened to f32 at once: 32 × 576 values of R1's cache are 72 KiB, which stays in the second-level
+/// Positions gathered at once: 32 × 576 values of R1's cache are 72 KiB, which stays in the second-level
 /// cache while all heads use them. Changing it changes roundings.
 const TILE_POSITIONS: usize = 32;
 /// Positions scored side by side.
@@ -17,15 +16,15 @@ const SCORED_TOGETHER: usize = 8;
 /// Vectors of the output summed side by side.
 const SUMMED_TOGETHER: usize = 4;
 
-/// A cache part `[positions, columns]` in bf16.
+/// A cache part `[positions, columns]`.
 #[derive(Debug)]
 pub(super) struct CachePart {
     pub columns: usize,
-    pub values: Vec<u16>,
+    pub values: Vec<f32>,
 }
 
 impl CachePart {
-    pub(super) fn row(&self, slot: usize) -> &[u16] {
+    pub(super) fn row(&self, slot: usize) -> &[f32] {
         &self.values[slot * self.columns..][..self.columns]
     }
 }
@@ -121,7 +120,7 @@ impl Kernel for Attend<'_> {
             let mut first = 0;
             while first <= row.position {
                 let count = TILE_POSITIONS.min(row.position + 1 - first);
-                self.widen_tile(&mut scratch, row.segment, first..first + count);
+                self.gather_tile(&mut scratch, row.segment, first..first + count);
                 for head in 0..self.heads {
                     attend_tile::<L>(&mut scratch, head, count, self.scale);
                 }
@@ -150,11 +149,16 @@ impl Attend<'_> {
     }
 
     #[inline(always)]
-    fn widen_tile(&self, scratch: &mut Scratch, segment: usize, positions: std::ops::Range<usize>) {
+    fn gather_tile(
+        &self,
+        scratch: &mut Scratch,
+        segment: usize,
+        positions: std::ops::Range<usize>,
+    ) {
         for (t, position) in positions.enumerate() {
             let slot = self.layout.slot(segment, position);
-            widen_pieces(&self.key, slot, scratch.keys.row_mut(t).as_flattened_mut());
-            widen_pieces(&self.value, slot, scratch.values.row_mut(t).as_flattened_mut());
+            gather(&self.key, slot, scratch.keys.row_mut(t).as_flattened_mut());
+            gather(&self.value, slot, scratch.values.row_mut(t).as_flattened_mut());
         }
     }
 
@@ -172,13 +176,11 @@ impl Attend<'_> {
 }
 
 #[inline(always)]
-fn widen_pieces(pieces: &[Piece<'_>], slot: usize, target: &mut [f32]) {
+fn gather(pieces: &[Piece<'_>], slot: usize, target: &mut [f32]) {
     let mut at = 0;
     for piece in pieces {
         let source = &piece.part.row(slot)[piece.first..piece.first + piece.width];
-        for (target, bits) in target[at..at + piece.width].iter_mut().zip(source) {
-            *target = widen(*bits);
-        }
+        target[at..at + piece.width].copy_from_slice(source);
         at += piece.width;
     }
 }

@@ -1,11 +1,12 @@
 //! `x · Wᵀ + bias` over packed weights.
 //!
-//! An output element is (Σ over even inputs) + (Σ over odd inputs) + bias, each sum in ascending order. Which rows
-//! and tiles are computed side by side never changes that.
+//! An output element is (Σ over even inputs) + (Σ over odd inputs) + bias, each sum in ascending order; scaled
+//! weights have such a sum for each block of inputs, and the blocks' sums times their scales are added in ascending
+//! order. Which rows and tiles are computed side by side never changes that.
 
 use super::lanes::{LANES, Lanes};
 use super::launch::{Instructions, Kernel, launch};
-use super::pack::{PackedShape, Pair, Tiles};
+use super::pack::{PackedShape, Pair, PairBf16, PairF32, ScaleLine, Tiles};
 use crate::reference::HostTensor;
 
 /// `input` `[rows, groups · inner]` → `[rows, groups · outputs]`.
@@ -20,21 +21,34 @@ pub(super) fn project(
     if let Some(bias) = bias {
         assert_eq!(bias.len(), output.columns, "bias length");
     }
+    let (lines, scales) = match tiles {
+        Tiles::Bf16(lines) => (Lines::Bf16(lines), None),
+        Tiles::F32(lines) => (Lines::F32(lines), None),
+        Tiles::Scaled { lines, scales } => (Lines::Bf16(lines), Some(scales.as_slice())),
+    };
     let target = &mut output;
-    match tiles {
-        Tiles::Bf16(lines) => {
-            launch(instructions, Project { shape, lines, input, bias, output: target });
+    match lines {
+        Lines::Bf16(lines) => {
+            let work = Project { shape, lines, scales, input, bias, output: target };
+            launch(instructions, work);
         }
-        Tiles::F32(lines) => {
-            launch(instructions, Project { shape, lines, input, bias, output: target });
+        Lines::F32(lines) => {
+            let work = Project { shape, lines, scales, input, bias, output: target };
+            launch(instructions, work);
         }
     }
     output
 }
 
+enum Lines<'a> {
+    Bf16(&'a [PairBf16]),
+    F32(&'a [PairF32]),
+}
+
 struct Project<'a, P> {
     shape: PackedShape,
     lines: &'a [P],
+    scales: Option<&'a [ScaleLine]>,
     input: &'a HostTensor,
     bias: Option<&'a [f32]>,
     output: &'a mut HostTensor,
@@ -98,13 +112,20 @@ impl<P: Pair> Project<'_, P> {
     fn block<L: Lanes, const R: usize, const C: usize>(&mut self, block: Block) {
         assert!(block.row_count == R && block.tile_count == C, "block shape");
         let PackedShape { inner, .. } = self.shape;
-        let pairs = self.shape.pairs();
+        let (pairs, blocks) = (self.shape.pairs(), self.shape.blocks());
         let first_tile = block.group * self.shape.tiles() + block.tile;
         let tiles: [&[P]; C] =
             std::array::from_fn(|c| &self.lines[(first_tile + c) * pairs..][..pairs]);
         let inputs: [&[f32]; R] =
             std::array::from_fn(|r| &self.input.row(block.row + r)[block.group * inner..][..inner]);
-        let sums = accumulate::<L, P, R, C>(inputs, tiles);
+        let sums = match self.scales {
+            None => accumulate::<L, P, R, C>(inputs, tiles),
+            Some(scales) => {
+                let scales =
+                    std::array::from_fn(|c| &scales[(first_tile + c) * blocks..][..blocks]);
+                accumulate_scaled::<L, P, R, C>(self.shape, inputs, tiles, scales)
+            }
+        };
         for (r, sums) in sums.into_iter().enumerate() {
             for (c, sum) in sums.into_iter().enumerate() {
                 self.write(block, (r, c), sum);
@@ -130,6 +151,33 @@ impl<P: Pair> Project<'_, P> {
             None => target.copy_from_slice(&values[..target.len()]),
         }
     }
+}
+
+/// As [`accumulate`], block by block of inputs, each times its scale.
+#[inline(always)]
+fn accumulate_scaled<L: Lanes, P: Pair, const R: usize, const C: usize>(
+    shape: PackedShape,
+    inputs: [&[f32]; R],
+    tiles: [&[P]; C],
+    scales: [&[ScaleLine]; C],
+) -> [[L; C]; R] {
+    let mut totals = [[L::splat(0.0); C]; R];
+    let mut index = 0;
+    while index < shape.blocks() {
+        let first = index * shape.block;
+        let inputs = inputs.map(|input| &input[first..shape.inner.min(first + shape.block)]);
+        let first = index * shape.block_pairs();
+        let lines = tiles.map(|tile| &tile[first..tile.len().min(first + shape.block_pairs())]);
+        let sums = accumulate::<L, P, R, C>(inputs, lines);
+        for c in 0..C {
+            let scale = L::load(&scales[c][index].0);
+            for r in 0..R {
+                totals[r][c] = sums[r][c].mul_add(scale, totals[r][c]);
+            }
+        }
+        index += 1;
+    }
+    totals
 }
 
 /// R rows × C tiles; every `tiles[c]` has one line for each pair of inputs, the last perhaps half.

@@ -51,6 +51,15 @@ pub(super) struct KeyValueUp {
 }
 
 impl KeyValueUp {
+    /// Turned blocks have their scales along the wrong side, so FP8 is kept as exact f32 here.
+    pub(super) fn layout(&self) -> MatrixLayout {
+        let precision = match self.format {
+            StoredFormat::Plain => Precision::Working,
+            StoredFormat::Fp8Blocks { .. } => Precision::Exact,
+        };
+        MatrixLayout { groups: self.heads, precision }
+    }
+
     /// Of the stored tensor.
     pub(super) fn size(&self) -> MatrixSize {
         MatrixSize { rows: self.heads * (self.nope + self.value), columns: self.latent }
@@ -106,6 +115,14 @@ pub(super) fn routed_expert<S: WeightSink>(
     let prefix = format!("model.layers.{}", address.layer);
     let network = format!("mlp.experts.{}", address.expert);
     LayerParts { config, prefix, sink }.network(&network, moe.expert_intermediate_size)
+}
+
+/// How a projection is kept that is stored in this format.
+fn precision(format: StoredFormat) -> Precision {
+    match format {
+        StoredFormat::Plain => Precision::Working,
+        StoredFormat::Fp8Blocks { columns, .. } => Precision::ScaledBlocks { columns },
+    }
 }
 
 /// The tensors of one layer.
@@ -231,7 +248,7 @@ impl<S: WeightSink> LayerParts<'_, S> {
             name: format!("{}.{name}.weight", self.prefix),
             size: MatrixSize { rows, columns },
             format: self.config.stored,
-            layout: MatrixLayout::PROJECTION,
+            layout: MatrixLayout { groups: 1, precision: precision(self.config.stored) },
         })
     }
 

@@ -2,9 +2,10 @@
 
 use super::LoadError;
 use super::build::{KeyValueUp, MatrixPart, WeightSink};
-use crate::backend::{Backend, MatrixLayout, MatrixSize, WeightRows, WeightTypes};
-use crate::checkpoint::{Checkpoint, CheckpointError, StoredTensor};
+use crate::backend::{Backend, MatrixSize, WeightRows, WeightTypes};
+use crate::checkpoint::{Checkpoint, CheckpointError, StoredTensor, StoredValues};
 use crate::config::StoredFormat;
+use crate::fp8::E4M3;
 
 /// Checks from the headers that every tensor is there with the right shape, and adds up what it will take.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl<B: Backend> WeightSink for Load<'_, B> {
     fn key_value_up(&mut self, part: &KeyValueUp) -> Result<(B::Matrix, B::Matrix), LoadError> {
         // Turning W_UK reads columns, so this one tensor is held in f32 for a moment.
         let values = self.stored(&part.name, part.size(), part.format)?.to_f32();
-        let layout = MatrixLayout::heads(part.heads);
+        let layout = part.layout();
         let key_up = self.backend.matrix(&KeyUpTurned { part, values: &values }, layout);
         let value_up = self.backend.matrix(&ValueUp { part, values: &values }, layout);
         (self.progress)(key_value_up_bytes(self.backend, part));
@@ -112,7 +113,7 @@ fn vector_bytes(length: usize) -> u64 {
 }
 
 fn key_value_up_bytes<B: Backend>(backend: &B, part: &KeyValueUp) -> u64 {
-    let layout = MatrixLayout::heads(part.heads);
+    let layout = part.layout();
     backend.matrix_bytes(part.key_size(), layout) + backend.matrix_bytes(part.value_size(), layout)
 }
 
@@ -123,6 +124,23 @@ impl WeightRows for StoredTensor<'_> {
 
     fn read_row(&self, row: usize, out: &mut [f32]) {
         StoredTensor::read_row(self, row, out);
+    }
+
+    fn read_scaled_row(&self, row: usize, out: &mut [f32], out_scales: &mut [f32]) {
+        let columns = self.columns();
+        match &self.values {
+            StoredValues::Fp8Blocks { bytes, scales, block_rows, block_columns } => {
+                for (out, byte) in out.iter_mut().zip(&bytes[row * columns..]) {
+                    *out = E4M3[usize::from(*byte)];
+                }
+                let across = columns.div_ceil(*block_columns);
+                out_scales.copy_from_slice(&scales[row / block_rows * across..][..across]);
+            }
+            StoredValues::F32(_) | StoredValues::F16(_) | StoredValues::Bf16(_) => {
+                StoredTensor::read_row(self, row, out);
+                out_scales.fill(1.0);
+            }
+        }
     }
 }
 
