@@ -1,7 +1,8 @@
 //! Chat template: messages → prompt text, as Hugging Face's `apply_chat_template` renders it.
 //!
 //! A template comes with a model and its inputs from clients, so both are bounded: source size, work and memory
-//! (fuel), recursion, output size.
+//! (fuel), recursion, output size. The bounds hold for all messages. A template that was written to harm can still
+//! nest values some ten thousand deep, which costs stack; like its weights, a model's template is its publisher's.
 
 use crate::template::source::Sources;
 use minijinja::Environment;
@@ -15,13 +16,18 @@ mod environment;
 mod json;
 mod methods;
 mod source;
+mod tags;
 
 pub use date::UnixSeconds;
 
-/// Longest template source; the longest published ones have 20 kB.
-pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Longest template source. The longest published ones have 20 kB.
+pub const SOURCE_BYTES_MAX: usize = 64 << 10;
+/// Longest `{{ … }}` or `{% … %}`; it bounds how deep an expression nests. Published ones stay below 1 kB.
+pub const TAG_BYTES_MAX: usize = 4 << 10;
 /// Longest prompt text a template may make: 4 M tokens of 4 bytes.
 pub const OUTPUT_BYTES_MAX: usize = 16 << 20;
+/// Most `elif`s in a template: each one of a chain nests in the one before. Published ones have up to 30.
+pub const ELIF_MAX: usize = 1000;
 /// Work of one rendering: an instruction costs 1, and so do 64 bytes of data. A message of a conversation costs
 /// about 100; memory stays below 64 times this.
 pub const FUEL_MAX: u64 = 2_000_000;
@@ -154,7 +160,10 @@ impl ChatTemplate {
             (Named::DefaultAndToolUse, Some(_)) => TOOL_USE,
             (Named::Default | Named::DefaultAndToolUse, _) => DEFAULT,
         };
-        let template = self.environment.get_template(name).map_err(TemplateError::from_engine)?;
+        let template = self
+            .environment
+            .get_template(name)
+            .map_err(|error| TemplateError::from_engine(&error))?;
         let text = environment::render(&template, self.context(input, now))?;
         let reasoning = Reasoning::at_end_of(&text);
         Ok(RenderedPrompt { text, reasoning })
@@ -172,7 +181,7 @@ impl ChatTemplate {
         variables.push(("messages", json(&input.messages)));
         variables.push(("tools", input.tools.as_ref().map_or_else(|| ().into(), json)));
         variables.push(("add_generation_prompt", true.into()));
-        variables.into_iter().collect()
+        minijinja::Value::from_pairs(variables)
     }
 }
 
@@ -210,6 +219,10 @@ pub enum TemplateError {
     Malformed { path: PathBuf, reason: String },
     #[error("the chat template has {size} bytes, more than {SOURCE_BYTES_MAX}")]
     TooLarge { size: u64 },
+    #[error("a tag of the chat template has {size} bytes, more than {TAG_BYTES_MAX}")]
+    TagTooLong { size: usize },
+    #[error("the chat template has {count} elif tags, more than {ELIF_MAX}")]
+    TooManyBranches { count: usize },
     #[error("the chat template does not compile, line {line}: {reason}")]
     Syntax { line: usize, reason: String },
     #[error("{message}")]
@@ -236,6 +249,8 @@ impl TemplateError {
             Self::Read { .. }
             | Self::Malformed { .. }
             | Self::TooLarge { .. }
+            | Self::TagTooLong { .. }
+            | Self::TooManyBranches { .. }
             | Self::Syntax { .. } => Fault::Model,
         }
     }

@@ -43,13 +43,15 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn from_json(content: &[u8], path: &Path) -> Result<Self, TokenizerError> {
         let malformed = |reason: String| TokenizerError::Malformed { path: path.into(), reason };
-        let mut inner = tokenizers::Tokenizer::from_bytes(content)
+        let file: DecoderEntry =
+            serde_json::from_slice(content).map_err(|error| malformed(error.to_string()))?;
+        // The library panics on some files that are JSON but no tokeniser.
+        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(content))
+            .map_err(|_| malformed("its parts do not fit together".into()))?
             .map_err(|error| malformed(error.to_string()))?;
         // Cutting and filling up are training matters: a prompt is taken whole or refused.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
-        let file: DecoderEntry =
-            serde_json::from_slice(content).map_err(|error| malformed(error.to_string()))?;
         let decoder = bytes::TokenDecoder::from_json(&file.decoder)
             .map_err(|decoder| TokenizerError::Decoder { path: path.into(), decoder })?;
         let (token_bytes, special_ids) = tabulate(&inner, &decoder, path)?;

@@ -1,13 +1,13 @@
 //! The Jinja engine, set up as Hugging Face sets up Python's.
 
 use super::{
-    FUEL_MAX, OUTPUT_BYTES_MAX, RECURSION_MAX, SOURCE_BYTES_MAX, TemplateError, UnixSeconds, date,
-    json, methods,
+    ELIF_MAX, FUEL_MAX, OUTPUT_BYTES_MAX, RECURSION_MAX, SOURCE_BYTES_MAX, TAG_BYTES_MAX,
+    TemplateError, UnixSeconds, date, json, methods, tags,
 };
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Template, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Template, Value};
 use std::error::Error as _;
-use std::io;
+use std::io::{self, Write as _};
 
 /// What a template told the client with `raise_exception`.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,7 @@ pub(super) fn new() -> Environment<'static> {
     environment.set_recursion_limit(RECURSION_MAX);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(methods::call);
+    environment.add_filter("string", string);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", raise_exception);
     environment
@@ -44,6 +45,14 @@ pub(super) fn add(
     if source.len() > SOURCE_BYTES_MAX {
         return Err(TemplateError::TooLarge { size: source.len() as u64 });
     }
+    let count = source.matches("elif").count();
+    if count > ELIF_MAX {
+        return Err(TemplateError::TooManyBranches { count });
+    }
+    let size = tags::longest_tag(source);
+    if size > TAG_BYTES_MAX {
+        return Err(TemplateError::TagTooLong { size });
+    }
     environment.add_template_owned(name, without_generation_marks(source)).map_err(|error| {
         TemplateError::Syntax { line: error.line().unwrap_or(0), reason: reason(&error) }
     })
@@ -52,7 +61,9 @@ pub(super) fn add(
 /// Renders into bounded memory.
 pub(super) fn render(template: &Template<'_, '_>, context: Value) -> Result<String, TemplateError> {
     let mut output = BoundedOutput::default();
-    template.render_captured_to(context, &mut output).map_err(TemplateError::from_engine)?;
+    template
+        .render_captured_to(context, &mut output)
+        .map_err(|error| TemplateError::from_engine(&error))?;
     // Jinja writes whole strings, so this cannot fail.
     Ok(String::from_utf8_lossy(&output.bytes).into_owned())
 }
@@ -64,7 +75,7 @@ pub(super) fn clock(now: UnixSeconds) -> Value {
 
 impl TemplateError {
     /// Tells a template's refusal from its failure.
-    pub(super) fn from_engine(error: Error) -> Self {
+    pub(super) fn from_engine(error: &Error) -> Self {
         if error.kind() == ErrorKind::OutOfFuel {
             return Self::OutOfFuel;
         }
@@ -81,7 +92,7 @@ impl TemplateError {
             }
             cause = inner.source();
         }
-        Self::Render { line: error.line().unwrap_or(0), reason: reason(&error) }
+        Self::Render { line: error.line().unwrap_or(0), reason: reason(error) }
     }
 }
 
@@ -93,9 +104,28 @@ fn is_too_long_io(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn raise_exception(message: &Value) -> Result<Value, Error> {
-    let raised = Raised(message.to_string());
+    let raised = Raised(shown(message)?);
     Err(Error::new(ErrorKind::InvalidOperation, "the template refused the messages")
         .with_source(raised))
+}
+
+/// The engine's own `string` filter counts the text only when it is complete.
+fn string(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    if value.as_str().is_some() {
+        return Ok(value.clone());
+    }
+    let text = shown(value)?;
+    state.consume_fuel(text.len() as u64 / json::BYTES_PER_FUEL)?;
+    Ok(text.into())
+}
+
+/// A value's text, bounded: a structure that contains another one many times can be far longer than its memory.
+fn shown(value: &Value) -> Result<String, Error> {
+    let mut output = BoundedOutput::default();
+    write!(output, "{value}").map_err(|error| {
+        Error::new(ErrorKind::InvalidOperation, "this value is too long as text").with_source(error)
+    })?;
+    Ok(String::from_utf8_lossy(&output.bytes).into_owned())
 }
 
 fn reason(error: &Error) -> String {

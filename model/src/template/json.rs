@@ -9,10 +9,13 @@ use std::io::{self, Write};
 
 /// Widest indentation; it is a multiplier of memory.
 const INDENT_MAX: usize = 64;
+/// Longest text whose keys are sorted: a parsed value takes up to 30 times the memory of its text.
+const SORTED_BYTES_MAX: usize = 1 << 20;
 /// Bytes of output for one unit of fuel.
-const BYTES_PER_FUEL: u64 = 16;
+pub(super) const BYTES_PER_FUEL: u64 = 16;
 
 /// `json.dumps` with its arguments `ensure_ascii`, `indent`, `separators` and `sort_keys`.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands them over this way")]
 pub(super) fn tojson(
     state: &State<'_, '_>,
     value: &Value,
@@ -26,16 +29,27 @@ pub(super) fn tojson(
     let sort_keys = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     arguments.assert_all_used()?;
     let mut output = BoundedOutput::default();
-    let serialised = if sort_keys {
-        let mut sorted = serde_json::to_value(value).map_err(fail)?;
+    if sort_keys {
+        let mut sorted = copy(value)?;
         sorted.sort_all_objects();
-        sorted.serialize(&mut Serializer::with_formatter(&mut output, style))
+        sorted.serialize(&mut Serializer::with_formatter(&mut output, style)).map_err(fail)?;
     } else {
-        value.serialize(&mut Serializer::with_formatter(&mut output, style))
-    };
-    serialised.map_err(fail)?;
+        value.serialize(&mut Serializer::with_formatter(&mut output, style)).map_err(fail)?;
+    }
     state.consume_fuel(output.bytes.len() as u64 / BYTES_PER_FUEL)?;
     Ok(String::from_utf8_lossy(&output.bytes).into_owned().into())
+}
+
+/// A value as plain JSON. It goes through text because text is bounded, while a structure that contains another one
+/// many times is not.
+fn copy(value: &Value) -> Result<serde_json::Value, Error> {
+    let mut text = BoundedOutput::default();
+    serde_json::to_writer(&mut text, value).map_err(fail)?;
+    if text.bytes.len() > SORTED_BYTES_MAX {
+        let reason = format!("tojson: sort_keys takes up to {SORTED_BYTES_MAX} bytes");
+        return Err(Error::new(ErrorKind::InvalidOperation, reason));
+    }
+    serde_json::from_slice(&text.bytes).map_err(fail)
 }
 
 fn fail(error: serde_json::Error) -> Error {
@@ -100,8 +114,9 @@ impl Style {
         writer.write_all(bracket)
     }
 
-    fn separate<W: Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if !first {
+    /// Before an item or a key; whether it is the first is known from the container.
+    fn separate<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        if self.filled {
             writer.write_all(self.item_separator.as_bytes())?;
         }
         self.filled = true;
@@ -171,9 +186,9 @@ impl Formatter for Style {
     fn begin_array_value<W: Write + ?Sized>(
         &mut self,
         writer: &mut W,
-        first: bool,
+        _first: bool,
     ) -> io::Result<()> {
-        self.separate(writer, first)
+        self.separate(writer)
     }
 
     fn begin_object<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -187,9 +202,9 @@ impl Formatter for Style {
     fn begin_object_key<W: Write + ?Sized>(
         &mut self,
         writer: &mut W,
-        first: bool,
+        _first: bool,
     ) -> io::Result<()> {
-        self.separate(writer, first)
+        self.separate(writer)
     }
 
     fn begin_object_value<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {

@@ -4,4 +4,7 @@
 mod checkpoint;
 mod config;
 mod hostile;
+mod oracle;
 mod random;
+mod template;
+mod tokenizer;
