@@ -15,7 +15,7 @@ use crate::request::{Request, SequenceEvent, SequenceId};
 use crate::scheduler::{Planned, Scheduler, SchedulerLimits};
 use crate::sequence::Sequence;
 use crate::step::{Step, Stepped};
-use model::executor::{Executor, Logits, LogitsWanted, Segment, SharedExperts};
+use model::executor::{Batch, Executor, Logits, LogitsWanted, Segment, SharedExperts};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,7 +183,7 @@ impl Engine {
                     return Advance::Idle;
                 }
                 let segments = planned.iter().map(|part| self.segment(part)).collect();
-                self.step.begin(now, planned, segments)
+                self.step.begin(now, planned, Batch { segments })
             }
             // A pass for nobody would go on waiting for experts that may never come.
             Some(planned) if !planned.iter().any(|part| self.is_alive(part.sequence)) => {

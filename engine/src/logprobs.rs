@@ -19,7 +19,12 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
 
 /// Log probability of one logit under `log_sum_exp`.
 pub fn logprob(logit: f32, log_sum_exp: f64) -> f32 {
-    if logit.is_nan() { f32::NEG_INFINITY } else { (finite(logit) - log_sum_exp) as f32 }
+    if logit > f32::NEG_INFINITY {
+        (finite(logit) - log_sum_exp) as f32
+    } else {
+        // NaN too.
+        f32::NEG_INFINITY
+    }
 }
 
 /// The `count` most likely token ids, best first, the lowest id first among equals. Impossible tokens are left out.

@@ -43,6 +43,8 @@ struct Entry {
     length: usize,
     /// Positions in the cache, from the first on.
     cached: usize,
+    /// Length when it was let run. From there on it decodes: one token makes the next one known.
+    prefill: usize,
     /// Covers the whole length while running, empty while waiting.
     blocks: Vec<BlockId>,
 }
@@ -50,6 +52,10 @@ struct Entry {
 impl Entry {
     fn missing(&self) -> usize {
         self.length - self.cached
+    }
+
+    fn is_decoding(&self) -> bool {
+        self.cached >= self.prefill
     }
 }
 
@@ -95,7 +101,8 @@ impl Scheduler {
 
     /// Queues a sequence of `length` known tokens. Its id must be higher than all before.
     pub fn add(&mut self, sequence: SequenceId, length: usize) {
-        self.entries.insert(sequence, Entry { length, cached: 0, blocks: Vec::new() });
+        self.entries
+            .insert(sequence, Entry { length, cached: 0, prefill: length, blocks: Vec::new() });
         self.waiting.insert(sequence);
     }
 
@@ -130,7 +137,7 @@ impl Scheduler {
         let mut budget = self.limits.step_tokens_max;
         let mut plan = Vec::new();
         let (decoding, prefilling): (Vec<SequenceId>, Vec<SequenceId>) =
-            self.running.iter().partition(|sequence| self.missing(**sequence) == 1);
+            self.running.iter().partition(|sequence| self.is_decoding(**sequence));
         for sequence in decoding.into_iter().chain(prefilling) {
             let count = self.missing(sequence).min(budget);
             if count > 0 {
@@ -145,6 +152,10 @@ impl Scheduler {
 
     fn missing(&self, sequence: SequenceId) -> usize {
         self.entries.get(&sequence).map_or(0, Entry::missing)
+    }
+
+    fn is_decoding(&self, sequence: SequenceId) -> bool {
+        self.entries.get(&sequence).is_some_and(Entry::is_decoding)
     }
 
     fn planned(&self, sequence: SequenceId, count: usize) -> Option<Planned> {
@@ -182,6 +193,7 @@ impl Scheduler {
             if let Some(entry) = self.entries.get_mut(&sequence) {
                 self.blocks.release(&mut entry.blocks);
                 entry.cached = 0;
+                entry.prefill = entry.length;
             }
             self.waiting.insert(sequence);
             self.preemptions += 1;

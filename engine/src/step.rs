@@ -60,15 +60,10 @@ impl Step {
         self.open.as_ref().map(|open| open.planned.as_slice())
     }
 
-    /// Opens a pass; `segments` are the planned parts' tokens and blocks.
-    pub(crate) fn begin(
-        &mut self,
-        now: Now,
-        planned: Vec<Planned>,
-        segments: Vec<Segment>,
-    ) -> Stepped {
+    /// Opens a pass; the batch's segments are the planned parts.
+    pub(crate) fn begin(&mut self, now: Now, planned: Vec<Planned>, batch: Batch) -> Stepped {
         // Kept because an error does not give the batch back.
-        let batch = Batch { segments: segments.clone() };
+        let segments = batch.segments.clone();
         match self.executor.begin(batch) {
             Ok(progress) => self.take(now, planned, progress),
             Err(error) => {

@@ -7,6 +7,7 @@ use engine::request::{
     EndOfSequence, FinishReason, Request, Sampling, SequenceEvent, SequenceId, Stop, TokenEvent,
 };
 use model::executor::CacheShape;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,4 +132,14 @@ pub fn alone(request: &Request) -> Transcript {
     let (mut engine, _) = engine(config(), ROOMY);
     let id = engine.submit(request.clone()).unwrap();
     run(&mut engine).remove(&id).unwrap()
+}
+
+/// The same cases in every run.
+pub fn property_config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(0x0B0F_1E00),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
