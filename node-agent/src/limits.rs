@@ -1,0 +1,112 @@
+//! Every queue, timeout and limit of the daemon, with its reason.
+
+use std::time::Duration;
+
+/// KV positions in one cache block: small enough that a short sequence wastes little, large enough that a block table
+/// of a full context stays short.
+pub const CACHE_BLOCK_TOKENS: usize = 16;
+
+/// Commands that wait for the engine's thread. They come from gRPC tasks, which wait for room; it only bounds memory
+/// when a step takes long.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// How old the engine's published counters may be while it is busy. Publishing costs microseconds.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The engine's thread looks at the clock at least this often even when it has nothing to do, so that no lost wake-up
+/// can ever stop it for good.
+pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How often a changed status is pushed to watchers.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Watchers hear something at least this often; `WatchStatus` promises one second.
+pub const STATUS_HEARTBEAT: Duration = Duration::from_millis(900);
+
+/// Window of the tokens-per-second gauge: long enough to be steady, short enough to follow load.
+pub const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+/// The self-test waits for peers that still load; after this long the reason is logged and it goes on waiting.
+pub const SELF_TEST_REMINDER: Duration = Duration::from_secs(10);
+
+/// Running sequences may end within this time after a stop signal; what still runs then continues on another home.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Open connections are closed within this time once the grace is over.
+pub const CLOSE_GRACE: Duration = Duration::from_millis(500);
+
+/// Requests of one connection at once; a router opens few connections with many streams.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+
+// -- assignments
+
+/// Agents of one plan. It bounds the number of links.
+pub const PEERS_MAX: usize = 4096;
+/// (layer, expert) pairs of one plan; R1 has 14 848.
+pub const PLACEMENTS_MAX: usize = 1 << 20;
+/// Longest name or address; DNS names have at most 253 characters.
+pub const NAME_BYTES_MAX: usize = 253;
+/// Longest path of a model's folder, as Linux has it.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest context in tokens; block tables and position counters are sized for it.
+pub const CONTEXT_LENGTH_MAX: u32 = 1 << 22;
+/// Largest step in tokens.
+pub const STEP_TOKENS_MAX: u32 = 1 << 16;
+/// Sequences that run at once, and that wait.
+pub const SEQUENCES_MAX: u32 = 1 << 16;
+/// A longer wait for one copy would be a stall that clients see.
+pub const EXPERT_DEADLINE_MAX_MS: u32 = 60_000;
+
+// -- requests
+
+/// Prompts that are rendered and tokenised at once; each may hold `GENERATE_REQUEST_BYTES_MAX` for a while.
+pub const PREPARING_MAX: usize = 64;
+/// Prompts up to this size are prepared on the network's own threads: it takes less than a millisecond.
+pub const INLINE_PROMPT_BYTES_MAX: usize = 4 << 10;
+/// Longest request id in bytes; it is printed in logs.
+pub const REQUEST_ID_BYTES_MAX: usize = 256;
+/// Stop strings of a request; each is looked for at every token.
+pub const STOP_STRINGS_MAX: usize = 64;
+/// Longest stop string; this much text may be held back.
+pub const STOP_STRING_BYTES_MAX: usize = 1024;
+/// Stop token ids of a request.
+pub const STOP_TOKENS_MAX: usize = 1024;
+/// Entries of `logit_bias`, as OpenAI limits them generously.
+pub const LOGIT_BIAS_ENTRIES_MAX: usize = 4096;
+/// Largest absolute logit bias, presence and frequency penalty: beyond it a token is certain or banned anyway.
+pub const LOGIT_SHIFT_MAX: f32 = 100.0;
+/// Largest temperature and repetition penalty: beyond it the distribution is flat.
+pub const SCALE_MAX: f32 = 100.0;
+/// Alternatives beside the chosen token; OpenAI allows 20.
+pub const TOP_LOGPROBS_MAX: u32 = 128;
+/// Token events that one message of a stream may carry. It bounds the message, not the stream.
+pub const TOKENS_PER_DELTA_MAX: usize = 256;
+
+// -- exchange
+
+/// Threads that run peers' rows. Two: one call computes while another one's rows are copied; the kernels themselves
+/// share the cores with the agent's own steps.
+pub const EXPERT_WORKERS: usize = 2;
+/// Calls of all peers that wait for a worker; one more is refused as overloaded and goes to another copy.
+pub const EXPERT_JOBS_MAX: usize = 256;
+/// Calls of one peer that are open at once; the stream is not read on before one is answered.
+pub const CALLS_PER_STREAM_MAX: usize = 32;
+/// Calls that wait for one peer's stream; one more fails at once and goes to another copy.
+pub const LINK_QUEUE_MAX: usize = 64;
+/// How long after the engine's deadline an answer is still of use: by then the peer is asked again. What is older is
+/// not computed any more, so that a process that was stopped for a while does not answer the past.
+pub const LATE_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Calls of one peer without an answer. Far more than one engine has open; beyond it the oldest is forgotten.
+pub const LINK_PENDING_MAX: usize = 4096;
+/// Frames that wait for one stream's flow control.
+pub const LINK_OUTGOING_MAX: usize = 16;
+/// A peer on the same network answers a connect within milliseconds.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The other side's hello, once connected.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Wait before the first new connect; it doubles up to the maximum. A restarted process is back within a second.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
+pub const RECONNECT_MAX: Duration = Duration::from_secs(1);
+/// HTTP/2 pings: a partitioned peer is noticed after both together. Calls have deadlines of their own.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);

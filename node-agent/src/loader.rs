@@ -1,0 +1,219 @@
+//! Brings assignments into effect, one after the other: load, swap, tell everyone.
+
+use crate::assignment::Assignment;
+use crate::board::Board;
+use crate::describe;
+use crate::driver::{self, Command, EngineGone};
+use crate::exchange::{Hello, Links, Resident};
+use crate::model_files::{self, FilesError, LoadedModel};
+use crate::registry::Registry;
+use crate::self_test;
+use crate::serving::{ModelVocabulary, Serving};
+use engine::engine::{Engine, EngineConfig};
+use engine::exchange::PeerId;
+use model::executor::{Executor, SharedExperts};
+use model::expert_store::ExpertStore;
+use model::load::ModelLoader;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Whom a load concerns.
+#[derive(Debug)]
+pub struct Loader {
+    pub agent_id: String,
+    pub registry: Arc<Registry>,
+    pub board: Arc<Board>,
+    pub resident: watch::Sender<Option<Arc<Resident>>>,
+    pub serving: watch::Sender<Option<Arc<Serving>>>,
+    pub fatal: mpsc::Sender<String>,
+}
+
+/// What the assignment in effect holds.
+struct Loaded {
+    files: Arc<ModelLoader>,
+    experts: Arc<ExpertStore>,
+    links: Links,
+    serving: Arc<Serving>,
+}
+
+/// An assignment that did not come into effect.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("generation {generation} cannot be loaded")]
+    Files { generation: u64, source: Box<FilesError> },
+    #[error("loading generation {generation} panicked: {reason}")]
+    Panicked { generation: u64, reason: String },
+    #[error("the system has no thread left for the engine")]
+    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineGone),
+}
+
+impl Loader {
+    /// Loads every assignment that the registry records; when several come during a load, the last of them.
+    pub async fn run(self) {
+        let mut wanted = self.registry.wanted();
+        let mut loaded: Option<Loaded> = None;
+        loop {
+            let assignment = wanted.borrow_and_update().clone();
+            if let Some(assignment) = assignment {
+                loaded = self.apply(loaded, &assignment).await;
+            }
+            if wanted.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn apply(&self, loaded: Option<Loaded>, assignment: &Arc<Assignment>) -> Option<Loaded> {
+        let generation = assignment.generation;
+        tracing::info!(generation, "loading an assignment");
+        let (loaded, error) = match loaded {
+            None => match self.first(assignment).await {
+                Ok(loaded) => (Some(loaded), None),
+                Err(error) => {
+                    self.registry.first_load_failed().await;
+                    (None, Some(error))
+                }
+            },
+            Some(mut loaded) => match self.replace(&mut loaded, assignment).await {
+                Ok(()) => (Some(loaded), None),
+                Err(error) => {
+                    self.registry.load_failed().await;
+                    (Some(loaded), Some(error))
+                }
+            },
+        };
+        match error {
+            None => tracing::info!(generation, "the assignment is in effect"),
+            Some(error) => {
+                let reason = describe(&error);
+                tracing::error!(generation, reason, "the assignment cannot be loaded");
+                self.board.failed(&reason);
+            }
+        }
+        loaded
+    }
+
+    async fn first(&self, assignment: &Arc<Assignment>) -> Result<Loaded, LoadError> {
+        let settings = &assignment.binding.settings;
+        self.board.loading(assignment.generation, &settings.kernel_path.to_string());
+        let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
+        let LoadedModel { loader, text, executor, experts } =
+            blocking(assignment.generation, move || {
+                model_files::load(&job, &|done, total| board.progress(done, total))
+            })
+            .await?;
+        // Rows of the embedding beyond the tokeniser's ids are padding, ids beyond the embedding have no row.
+        let vocab_size = loader.config().vocab_size.min(text.tokenizer.vocab_size());
+        let vocabulary = ModelVocabulary { tokenizer: Arc::clone(&text.tokenizer), vocab_size };
+        let engine = new_engine(
+            assignment,
+            &loader,
+            executor,
+            Arc::<ExpertStore>::clone(&experts),
+            vocabulary,
+        );
+        let commands = driver::start(engine, Arc::clone(&self.board), self.fatal.clone())?;
+        let serving = Arc::new(Serving::new(
+            assignment.binding.deployment.clone(),
+            text,
+            settings.context_length,
+            vocab_size,
+            commands.clone(),
+        ));
+        let links = Links::new(commands);
+        let mut loaded = Loaded { files: Arc::new(loader), experts, links, serving };
+        self.take_effect(&mut loaded, assignment).await?;
+        self.serving.send_replace(Some(Arc::clone(&loaded.serving)));
+        let (serving, board) = (Arc::clone(&loaded.serving), Arc::clone(&self.board));
+        tokio::spawn(self_test::run(serving, board));
+        Ok(loaded)
+    }
+
+    async fn replace(
+        &self,
+        loaded: &mut Loaded,
+        assignment: &Arc<Assignment>,
+    ) -> Result<(), LoadError> {
+        let (files, previous) = (Arc::clone(&loaded.files), Arc::clone(&loaded.experts));
+        let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
+        loaded.experts = blocking(assignment.generation, move || {
+            let progress = |done, total| board.progress(done, total);
+            model_files::load_more(&files, &previous, &job, &progress)
+        })
+        .await?;
+        self.take_effect(loaded, assignment).await?;
+        let experts: SharedExperts = Arc::<ExpertStore>::clone(&loaded.experts);
+        let placement = Command::Placement(assignment.placement.clone(), experts);
+        loaded.serving.commands.send(placement).await?;
+        if loaded.serving.is_tested() {
+            self.board.ready();
+        }
+        Ok(())
+    }
+
+    /// Peers may call the experts, and we call theirs.
+    async fn take_effect(
+        &self,
+        loaded: &mut Loaded,
+        assignment: &Assignment,
+    ) -> Result<(), EngineGone> {
+        let experts: SharedExperts = Arc::<ExpertStore>::clone(&loaded.experts);
+        let hello = Hello {
+            deployment: assignment.binding.deployment.clone(),
+            agent_id: self.agent_id.clone(),
+            generation: assignment.generation,
+            row_format: experts.row_format(),
+            row_length: experts.row_length(),
+        };
+        let addresses = experts.resident();
+        self.resident.send_replace(Some(Arc::new(Resident { hello: hello.clone(), experts })));
+        let context_length = assignment.binding.settings.context_length;
+        self.board.resident(assignment.generation, context_length, &addresses);
+        loaded.links.update(&hello, &peers_with_experts(assignment)).await
+    }
+}
+
+/// Runs the slow part on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    generation: u64,
+    work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
+) -> Result<T, LoadError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(LoadError::Files { generation, source: Box::new(source) }),
+        Err(error) => Err(LoadError::Panicked { generation, reason: error.to_string() }),
+    }
+}
+
+fn new_engine(
+    assignment: &Assignment,
+    loader: &ModelLoader,
+    executor: Box<dyn Executor>,
+    experts: SharedExperts,
+    vocabulary: ModelVocabulary,
+) -> Engine {
+    let settings = &assignment.binding.settings;
+    let config = EngineConfig {
+        context_length: settings.context_length,
+        step_tokens_max: settings.step_tokens_max,
+        sequences_max: settings.sequences_max,
+        queue_max: settings.queue_max,
+        expert_deadline: settings.expert_deadline,
+        end_token_ids: loader.config().end_token_ids.clone(),
+    };
+    Engine::new(config, executor, experts, Arc::new(vocabulary), assignment.placement.clone())
+}
+
+/// The others in the placement, with their addresses.
+fn peers_with_experts(assignment: &Assignment) -> BTreeMap<PeerId, String> {
+    let holders: BTreeSet<&PeerId> = assignment.placement.copies.values().flatten().collect();
+    assignment
+        .peers
+        .iter()
+        .filter(|(peer, _)| holders.contains(peer) && **peer != assignment.placement.local)
+        .map(|(peer, address)| (peer.clone(), address.clone()))
+        .collect()
+}

@@ -1,0 +1,12 @@
+//! Real agents on loopback, each on a runtime of its own, with the embedded model.
+
+// clippy spares test functions only, not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod assignments;
+mod cluster;
+mod failure;
+mod hostile;
+mod peer_calls;
+mod requests;
+mod sharding;
