@@ -85,7 +85,7 @@ pub fn to_request(deployment: &ModelDeployment) -> Result<DeploymentRequest, Vec
     }
     check_name(&metadata.name, &mut found);
     let source = ModelSource::parse(&spec.model.source).map_err(|error| {
-        found.push(Violation::new("spec.model.source", &spec.model.source, error))
+        found.push(Violation::new("spec.model.source", &spec.model.source, error));
     });
     check_revision(&spec.model.revision, &mut found);
     let context_length = context_length(spec.model.context_length, &mut found);
