@@ -1,1 +1,8 @@
-fn main() {}
+//! `boyle`: see `boyle --help`.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(cli::arguments::Arguments::parse())
+}

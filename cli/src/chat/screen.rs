@@ -1,0 +1,106 @@
+//! Reasoning dimmed, answers plain.
+
+use super::client::Piece;
+use std::io::{IsTerminal as _, Write as _};
+
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Where pieces of an answer go.
+#[derive(Debug)]
+pub struct Screen {
+    target: Target,
+    colour: Colour,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// Both to standard output.
+    Terminal,
+    /// Answers to standard output, reasoning to standard error.
+    Pipe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Colour {
+    Dimmed,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Reasoning,
+    Answering,
+}
+
+impl Screen {
+    /// Looks at what standard output and standard error are; `NO_COLOR` is honoured.
+    pub fn new() -> Self {
+        let target = if std::io::stdout().is_terminal() { Target::Terminal } else { Target::Pipe };
+        let reasoning_on_terminal = match target {
+            Target::Terminal => true,
+            Target::Pipe => std::io::stderr().is_terminal(),
+        };
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = if reasoning_on_terminal && wanted { Colour::Dimmed } else { Colour::None };
+        Self { target, colour, state: State::Fresh }
+    }
+
+    /// Shows a piece at once.
+    pub fn show(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Reasoning(text) => {
+                let dim = if self.colour == Colour::Dimmed { DIM } else { "" };
+                self.reasoning(&format!("{dim}{text}{}", self.plain()));
+                self.state = State::Reasoning;
+            }
+            Piece::Answer(text) => {
+                let text = match self.state {
+                    // The template's blank line between the two is replaced by our own.
+                    State::Fresh | State::Reasoning => text.trim_start(),
+                    State::Answering => text,
+                };
+                if text.is_empty() {
+                    return;
+                }
+                if self.state == State::Reasoning {
+                    self.reasoning("\n\n");
+                }
+                self.state = State::Answering;
+                write_out(text);
+            }
+        }
+    }
+
+    /// Ends an answer, complete or not.
+    pub fn end(&mut self) {
+        match self.state {
+            State::Fresh => {}
+            State::Reasoning => self.reasoning("\n"),
+            State::Answering => write_out("\n"),
+        }
+        self.state = State::Fresh;
+    }
+
+    fn plain(&self) -> &'static str {
+        match self.colour {
+            Colour::Dimmed => PLAIN,
+            Colour::None => "",
+        }
+    }
+
+    fn reasoning(&self, text: &str) {
+        match self.target {
+            Target::Terminal => write_out(text),
+            Target::Pipe => eprint!("{text}"),
+        }
+    }
+}
+
+/// Whoever reads may be gone already, which is no failure of the chat.
+fn write_out(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

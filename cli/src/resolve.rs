@@ -1,0 +1,212 @@
+//! A manifest and this machine → what to plan and start.
+
+use crate::arguments::DeploymentArguments;
+use crate::describe;
+use crate::embedded::{self, UnpackError};
+use crate::manifest::{Manifest, ManifestError};
+use crate::memory::{MemoryError, available_per_agent};
+use crate::state::{DeploymentDirectory, StateError, StateRoot};
+use crds::ModelSource;
+use model::kernels::KernelPath;
+use model::load::{LoadError, ModelLoader};
+use planner::identity::{AgentId, DeploymentName, HostId};
+use planner::inventory::{AgentFacts, AgentState, Inventory};
+use planner::plan::{PlanError, Planned};
+use planner::spec::{AgentRange, EngineSettings, ModelFacts, ServingSpec};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+/// The kernel path that lets each agent take the best that its processor has.
+const AUTO: &str = "auto";
+/// Tokens in one step: a few prompts of common length, so that decoding beside them does not stall for long.
+const STEP_TOKENS_MAX: u32 = 512;
+/// Sequences that decode at once; beyond this a processor gains no throughput.
+const SEQUENCES_MAX: u32 = 64;
+/// Sequences that wait in one agent; more than clients are patient for.
+const QUEUE_MAX: u32 = 256;
+/// The KV cache takes at most one part in this many of an agent's memory.
+const KV_CACHE_SHARE: u64 = 4;
+/// Patience with one copy of an expert. A dead peer is noticed at once by its closed connection; this is for one
+/// that hangs, and long enough that a machine with all cores busy is not taken for one.
+const EXPERT_DEADLINE_MS: u32 = 2_000;
+
+/// A deployment that cannot be started from what was given.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    #[error("the model in {} cannot be used", directory.display())]
+    Model {
+        directory: PathBuf,
+        #[source]
+        source: Box<LoadError>,
+    },
+    #[error("embedded://{name} is not in this executable; it has embedded://{}", embedded::NAME)]
+    UnknownEmbedded { name: String },
+    #[error(
+        "model.source {uri} is not yet on this substrate; download it and use file:///the/folder"
+    )]
+    Remote { uri: String },
+    #[error(
+        "model.source {uri} is no source; write embedded://{} or file:///a/folder",
+        embedded::NAME
+    )]
+    NoSource { uri: String },
+    #[error("kernel path {path:?} cannot be used: {reason}; or write auto")]
+    KernelPath { path: String, reason: String },
+}
+
+/// A deployment with its flags applied. Nothing large has been read yet.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub directory: DeploymentDirectory,
+    /// Memory that each agent may use.
+    pub agent_memory_bytes: u64,
+    manifest: Manifest,
+    models: PathBuf,
+    kernel_path: Option<KernelPath>,
+}
+
+impl Resolved {
+    /// Reads the manifest and applies the flags.
+    ///
+    /// # Errors
+    /// [`ResolveError`] naming the field or flag.
+    pub fn new(file: Option<&Path>, flags: &DeploymentArguments) -> Result<Self, ResolveError> {
+        let mut manifest = Manifest::read(file)?;
+        if let Some(agents) = flags.agents {
+            manifest.agents = AgentRange { min: agents, max: agents };
+        }
+        if let Some(copies) = flags.copies.and_then(NonZeroU32::new) {
+            manifest.copies = copies;
+        }
+        let kernel_path = kernel_path(flags.kernel_path.as_deref().unwrap_or(AUTO))?;
+        let root = StateRoot::resolve(flags.state.state_directory.as_deref())?;
+        let agent_memory_bytes = match flags.agent_memory {
+            Some(bytes) => bytes,
+            None => available_per_agent(manifest.agents.min)?,
+        };
+        Ok(Self {
+            directory: root.deployment(&manifest.name),
+            agent_memory_bytes,
+            manifest,
+            models: root.models(),
+            kernel_path,
+        })
+    }
+
+    /// Puts the model's files in place and reads its facts: configuration and headers, no weights.
+    ///
+    /// # Errors
+    /// [`ResolveError`] naming the file, field or tensor.
+    pub fn spec(&self) -> Result<ServingSpec, ResolveError> {
+        let directory = self.model_directory()?;
+        let path = self.kernel_path.unwrap_or_else(KernelPath::best);
+        let loader = ModelLoader::open(&directory, path).map_err(|error| ResolveError::Model {
+            directory: directory.clone(),
+            source: Box::new(error),
+        })?;
+        let Manifest { name, agents, copies, .. } = &self.manifest;
+        let engine = self.engine(&loader);
+        Ok(ServingSpec {
+            name: DeploymentName::new(name.clone()),
+            model: facts(&loader, &directory),
+            agents: *agents,
+            copies: *copies,
+            engine,
+        })
+    }
+
+    /// The plan for agents that are about to be started here.
+    ///
+    /// # Errors
+    /// [`PlanError`] with the arithmetic when the model does not fit.
+    pub fn plan(&self, spec: &ServingSpec) -> Result<Planned, PlanError> {
+        let agents = (0..spec.agents.min).map(|n| {
+            let agent = AgentId::new(format!("agent-{n}"));
+            let facts = AgentFacts {
+                host: host_of(&agent),
+                address: "127.0.0.1:0".to_owned(),
+                memory_bytes: self.agent_memory_bytes,
+                state: AgentState::Running,
+            };
+            (agent, facts)
+        });
+        let inventory = Inventory { agents: agents.collect(), ..Inventory::default() };
+        planner::plan::plan(spec, &inventory, None)
+    }
+
+    fn model_directory(&self) -> Result<PathBuf, ResolveError> {
+        match &self.manifest.source {
+            ModelSource::Embedded { name } if name == embedded::NAME => {
+                Ok(embedded::unpack(&self.models, &embedded::FILES)?)
+            }
+            ModelSource::Embedded { name } => {
+                Err(ResolveError::UnknownEmbedded { name: name.clone() })
+            }
+            ModelSource::File { directory } => Ok(directory.clone()),
+            source @ (ModelSource::HuggingFace { .. }
+            | ModelSource::PersistentVolumeClaim { .. }
+            | ModelSource::S3 { .. }
+            | ModelSource::Oci { .. }) => Err(ResolveError::Remote { uri: source.to_string() }),
+        }
+    }
+
+    fn engine(&self, loader: &ModelLoader) -> EngineSettings {
+        let longest = u32::try_from(loader.config().context_length_max).unwrap_or(u32::MAX);
+        let asked = self.manifest.context_length.map_or(longest, NonZeroU32::get);
+        let context_length = asked.min(longest);
+        // Room for every sequence at full length, within what the weights leave reasonable.
+        let full = u64::from(context_length)
+            .saturating_mul(u64::from(SEQUENCES_MAX))
+            .saturating_mul(loader.cache_block_bytes(1));
+        EngineSettings {
+            context_length,
+            step_tokens_max: STEP_TOKENS_MAX,
+            sequences_max: SEQUENCES_MAX,
+            queue_max: QUEUE_MAX,
+            kv_cache_bytes: full.min(self.agent_memory_bytes / KV_CACHE_SHARE),
+            expert_deadline_ms: EXPERT_DEADLINE_MS,
+            kernel_path: self.kernel_path.map_or(AUTO.to_owned(), |path| path.to_string()),
+        }
+    }
+}
+
+/// On this substrate every agent counts as a machine of its own.
+pub fn host_of(agent: &AgentId) -> HostId {
+    HostId::new(format!("host-of-{agent}"))
+}
+
+/// `None` for `auto`.
+fn kernel_path(name: &str) -> Result<Option<KernelPath>, ResolveError> {
+    if name == AUTO {
+        return Ok(None);
+    }
+    let failed = |reason| ResolveError::KernelPath { path: name.to_owned(), reason };
+    let path: KernelPath = name.parse().map_err(|error| failed(describe(&error)))?;
+    if path.is_available() {
+        Ok(Some(path))
+    } else {
+        Err(failed("this processor lacks the instructions".to_owned()))
+    }
+}
+
+fn facts(loader: &ModelLoader, directory: &Path) -> ModelFacts {
+    let addresses = loader.expert_addresses();
+    let mut moe_layers: Vec<u32> = addresses.iter().map(|address| address.layer).collect();
+    moe_layers.dedup();
+    let experts_per_layer = addresses.iter().map(|address| address.expert + 1).max().unwrap_or(0);
+    ModelFacts {
+        source: directory.display().to_string(),
+        moe_layers,
+        experts_per_layer,
+        dense_bytes: loader.dense_bytes(),
+        expert_bytes: loader.expert_bytes(),
+    }
+}
