@@ -1,10 +1,14 @@
 //! Black-box tests of the engine: a toy model whose answers depend on every cached position, and real checkpoints.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect")]
 
 mod batching;
+mod checkpoints;
+mod exchange;
 mod generation;
 mod harness;
 mod replay;
 mod sampling;
 mod scheduling;
+mod simulation;
 mod stopping;
 mod toy;
