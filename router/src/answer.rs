@@ -155,7 +155,8 @@ impl<F: Format> Answer<F> {
             let Some(choice) = choices.get_mut(index) else { continue };
             bytes += choice.add(addition);
             if bytes > WHOLE_ANSWER_BYTES_MAX {
-                return Err(self.fail(GenerationError::Endless { max: bytes }.into()));
+                let max = WHOLE_ANSWER_BYTES_MAX;
+                return Err(self.fail(GenerationError::Endless { max, unit: "bytes" }.into()));
             }
         }
         let usage = self.usage();
@@ -236,8 +237,8 @@ impl<F: Format> Answer<F> {
         event: Result<ChoiceEvent, GenerationError>,
     ) -> Result<Addition, ApiError> {
         let event = event?;
-        if let ChoiceEvent::Tokens { count, .. } = &event {
-            self.job.record.tokens(index, *count);
+        if let ChoiceEvent::Tokens(delta) = &event {
+            self.job.record.tokens(index, delta.token_ids.len());
         }
         let Some(assembler) = self.assemblers.get_mut(index) else {
             return Err(ApiError::Render { reason: format!("choice {index} does not exist") });
@@ -248,7 +249,7 @@ impl<F: Format> Answer<F> {
             metrics.finished.with_label_values(&[reason]).inc();
             metrics.reasoning_tokens.inc_by(assembler.counts().reasoning as u64);
         }
-        if addition.accepted && index % self.job.choices_per_prompt == 0 {
+        if addition.accepted && index.is_multiple_of(self.job.choices_per_prompt) {
             let Counts { prompt, cached, .. } = assembler.counts();
             self.job.record.metrics().prompt_tokens.inc_by(prompt as u64);
             self.job.record.metrics().cached_tokens.inc_by(cached as u64);
@@ -268,7 +269,7 @@ impl<F: Format> Answer<F> {
             let counts = assembler.counts();
             total.generated += counts.generated;
             total.reasoning += counts.reasoning;
-            if index % self.job.choices_per_prompt == 0 {
+            if index.is_multiple_of(self.job.choices_per_prompt) {
                 total.prompt += counts.prompt;
                 total.cached += counts.cached;
             }

@@ -2,7 +2,7 @@
 
 use crate::generation::ChoiceEvent;
 use crate::reasoning::{Piece, Splitter};
-use proto::v1::{FinishReason, ReasoningState, TokenLogprobs};
+use proto::v1::{FinishReason, ReasoningState, TokenDelta, TokenLogprobs};
 
 /// Whether reasoning and content are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Counts {
     pub prompt: usize,
     pub cached: usize,
     pub generated: usize,
-    /// Up to and including the token whose text completed `</think>`. Exact for homes that report each token with
-    /// its own text; tokens of an event that contains the tag all count.
+    /// Up to and including the token whose text completed `</think>`. Where a home does not say which token completed
+    /// which text, all tokens of the event with the tag count.
     pub reasoning: usize,
 }
 
@@ -55,17 +55,12 @@ impl Assembler {
                 self.splitter = Splitter::new(reasoning);
                 Addition { accepted: true, ..Addition::default() }
             }
-            ChoiceEvent::Tokens { count, text, logprobs } => {
-                let before = self.splitter.in_reasoning();
-                let pieces = self.split(&text);
-                self.counts.generated += count;
-                let reasoned = before
-                    || self.splitter.in_reasoning()
-                    || pieces.iter().any(|piece| matches!(piece, Piece::Reasoning(_)));
-                if self.splitting == Splitting::Reasoning && reasoned {
-                    self.counts.reasoning = self.counts.generated;
+            ChoiceEvent::Tokens(delta) => {
+                let mut pieces = Vec::new();
+                for (tokens, text) in parts(&delta) {
+                    self.token_text(tokens, text, &mut pieces);
                 }
-                Addition { pieces, logprobs, ..Addition::default() }
+                Addition { pieces, logprobs: delta.logprobs, ..Addition::default() }
             }
             ChoiceEvent::Finished { reason, text } => {
                 let mut pieces = self.split(&text);
@@ -79,6 +74,26 @@ impl Assembler {
         self.counts
     }
 
+    /// Splits the text that so many tokens completed, and counts them.
+    fn token_text(&mut self, tokens: usize, text: &str, pieces: &mut Vec<Piece>) {
+        let before = self.splitter.in_reasoning();
+        let added = self.split(text);
+        self.counts.generated += tokens;
+        let reasoned = before
+            || self.splitter.in_reasoning()
+            || added.iter().any(|piece| matches!(piece, Piece::Reasoning(_)));
+        if self.splitting == Splitting::Reasoning && reasoned {
+            self.counts.reasoning = self.counts.generated;
+        }
+        for piece in added {
+            match (pieces.last_mut(), piece) {
+                (Some(Piece::Reasoning(last)), Piece::Reasoning(text))
+                | (Some(Piece::Content(last)), Piece::Content(text)) => last.push_str(&text),
+                (_, piece) => pieces.push(piece),
+            }
+        }
+    }
+
     fn split(&mut self, text: &str) -> Vec<Piece> {
         match self.splitting {
             Splitting::Reasoning => self.splitter.push(text),
@@ -86,6 +101,22 @@ impl Assembler {
             Splitting::Nothing => vec![Piece::Content(text.to_owned())],
         }
     }
+}
+
+/// Numbers of tokens with the text that they completed: one token each if the home says so, otherwise all at once.
+fn parts(delta: &TokenDelta) -> Vec<(usize, &str)> {
+    let whole = || vec![(delta.token_ids.len(), delta.text.as_str())];
+    if delta.text_bytes.len() != delta.token_ids.len() {
+        return whole();
+    }
+    let mut rest = delta.text.as_str();
+    let mut parts = Vec::with_capacity(delta.text_bytes.len());
+    for bytes in &delta.text_bytes {
+        let Some((text, after)) = rest.split_at_checked(*bytes as usize) else { return whole() };
+        parts.push((1, text));
+        rest = after;
+    }
+    if rest.is_empty() { parts } else { whole() }
 }
 
 /// OpenAI's word for it.

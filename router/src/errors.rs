@@ -16,7 +16,7 @@ const RETRY_AFTER_NO_HOME: HeaderValue = HeaderValue::from_static("5");
 pub enum ApiError {
     #[error(transparent)]
     Parse(#[from] ParseError),
-    #[error("the model {model:?} is not served here; served: {served}")]
+    #[error("the model {model} is not served here; served: {served}")]
     ModelNotFound { model: String, served: String },
     #[error("no model is served yet: the router waits for its homes")]
     NoModel,

@@ -18,7 +18,6 @@ use proto::v1::generate_event::Event;
 use proto::v1::generate_request::Input;
 use proto::v1::{
     FinishReason, Finished, GenerateRequest, PromptAccepted, ReasoningState, TokenDelta, TokenIds,
-    TokenLogprobs,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,15 +45,15 @@ pub enum GenerationError {
     NoHome { seconds: u64, reason: String },
     #[error("the request lost {losses} homes; the last one: {reason}")]
     Broken { losses: u32, reason: String },
-    #[error("the answer exceeds {max} tokens")]
-    Endless { max: usize },
+    #[error("the answer exceeds {max} {unit}")]
+    Endless { max: usize, unit: &'static str },
 }
 
 /// What a choice reports: `Accepted`, `Tokens`*, `Finished`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChoiceEvent {
     Accepted { prompt_tokens: usize, cached_tokens: u32, reasoning: ReasoningState },
-    Tokens { count: usize, text: String, logprobs: Vec<TokenLogprobs> },
+    Tokens(TokenDelta),
     Finished { reason: FinishReason, text: String },
 }
 
@@ -113,7 +112,7 @@ impl Choice {
             return None;
         }
         let result = self.advance().await;
-        if !matches!(result, Ok(ChoiceEvent::Accepted { .. } | ChoiceEvent::Tokens { .. })) {
+        if !matches!(result, Ok(ChoiceEvent::Accepted { .. } | ChoiceEvent::Tokens(_))) {
             self.progress = Progress::Ended;
             self.link = None;
         }
@@ -224,10 +223,9 @@ impl Choice {
         self.moved();
         self.request.emitted_token_ids.extend_from_slice(&delta.token_ids);
         if self.request.emitted_token_ids.len() > EMITTED_TOKENS_MAX {
-            return Err(GenerationError::Endless { max: EMITTED_TOKENS_MAX });
+            return Err(GenerationError::Endless { max: EMITTED_TOKENS_MAX, unit: "tokens" });
         }
-        let (count, text, logprobs) = (delta.token_ids.len(), delta.text, delta.logprobs);
-        Ok(Some(ChoiceEvent::Tokens { count, text, logprobs }))
+        Ok(Some(ChoiceEvent::Tokens(delta)))
     }
 
     /// The sequence got further, so that the waits start anew.
@@ -241,6 +239,12 @@ impl Choice {
         self.link = None;
         match loss {
             Loss::Refused { message, param, code } => {
+                // A home does not know which endpoint the prompt came through.
+                let chat = matches!(self.request.input, Some(Input::Chat(_)));
+                let param = param.map(|param| match (param.as_str(), chat) {
+                    ("messages", false) => "prompt".to_owned(),
+                    _ => param,
+                });
                 Err(GenerationError::Refused { message, param, code })
             }
             Loss::Full { agent_id } => {

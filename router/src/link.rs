@@ -2,6 +2,7 @@
 
 use crate::config::Patience;
 use crate::homes::{Condition, Lease};
+use proto::refusal::{ERROR_CODE, ERROR_PARAM};
 use proto::v1::generate_event::Event;
 use proto::v1::generation_client::GenerationClient;
 use proto::v1::{GenerateEvent, GenerateRequest};
@@ -14,9 +15,6 @@ use tonic::{Code, Status, Streaming};
 
 /// Largest event: the token ids of a prompt, up to five bytes each.
 const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Keys under which a home names OpenAI's error code and field.
-const ERROR_CODE_KEY: &str = "boyle-error-code";
-const ERROR_PARAM_KEY: &str = "boyle-error-param";
 
 /// Why a call did not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,8 +165,8 @@ fn classify(agent_id: &str, status: &Status) -> Loss {
         Code::ResourceExhausted => Loss::Full { agent_id },
         Code::InvalidArgument | Code::OutOfRange => Loss::Refused {
             message: status.message().to_owned(),
-            param: text(status.metadata(), ERROR_PARAM_KEY),
-            code: text(status.metadata(), ERROR_CODE_KEY),
+            param: text(status.metadata(), ERROR_PARAM),
+            code: text(status.metadata(), ERROR_CODE),
         },
         // Draining, loading, serving another model by now, or an older agent: another home may do.
         Code::Unavailable

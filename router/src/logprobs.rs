@@ -42,16 +42,16 @@ pub struct CompletionLogprobs {
 impl ChatLogprobs {
     pub fn new(tokens: Vec<TokenLogprobs>) -> Self {
         let content = tokens.into_iter().map(|token| ChatToken {
-            chosen: alternative(token.chosen.unwrap_or_default()),
-            top_logprobs: token.top.into_iter().map(alternative).collect(),
+            chosen: alternative(&token.chosen.unwrap_or_default()),
+            top_logprobs: token.top.iter().map(alternative).collect(),
         });
         Self { content: content.collect(), refusal: None }
     }
 }
 
-fn alternative(token: TokenLogprob) -> ChatAlternative {
+fn alternative(token: &TokenLogprob) -> ChatAlternative {
     ChatAlternative {
-        token: text(&token),
+        token: text(token),
         logprob: finite(token.logprob),
         bytes: token.bytes.to_vec(),
     }

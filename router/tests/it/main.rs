@@ -1,0 +1,17 @@
+//! The router against scripted agents on loopback, and its pure parts by themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers outside of test functions may fail a test"
+)]
+
+mod admission;
+mod agent;
+mod answers;
+mod control;
+mod errors;
+mod fuzz;
+mod parse;
+mod reasoning;
+mod resume;
+mod world;
