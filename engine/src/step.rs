@@ -132,8 +132,9 @@ impl Step {
 /// The segments that an error is about; all of them when it does not say.
 fn at_fault(error: &ExecutorError, segments: &[Segment]) -> Vec<usize> {
     let is_at_fault = |(index, segment): &(usize, &Segment)| match error {
-        ExecutorError::BlocksMissing { segment, .. }
-        | ExecutorError::EmptySegment { segment, .. } => index == segment,
+        ExecutorError::BlocksMissing { segment, .. } | ExecutorError::EmptySegment { segment } => {
+            index == segment
+        }
         ExecutorError::BlockOutOfRange { block, .. } => {
             segment.blocks.iter().any(|owned| owned.0 == *block)
         }
@@ -141,8 +142,10 @@ fn at_fault(error: &ExecutorError, segments: &[Segment]) -> Vec<usize> {
         ExecutorError::PastContext { context_length, .. } => {
             segment.position + segment.token_ids.len() > *context_length
         }
-        // The others are about the pass as a whole.
-        _ => true,
+        ExecutorError::OutputCount { .. }
+        | ExecutorError::OutputSize { .. }
+        | ExecutorError::NoPassOpen
+        | ExecutorError::PassOpen => true,
     };
     let found: Vec<usize> =
         segments.iter().enumerate().filter(is_at_fault).map(|(index, _)| index).collect();

@@ -26,7 +26,7 @@ pub struct ExchangeTotals {
 /// At most one pause is open at a time.
 ///
 /// Our own copy comes first, then the placement's order among peers whose stream is open and that did not disappoint
-/// lately. Rows of a failed or late call go to the next copy at once; a late answer is still welcome, the first one
+/// lately; when all copies are merely slow, a slow one. Rows of a failed or late call go to the next copy at once; a late answer is still welcome, the first one
 /// stays (all copies answer bit by bit the same). Without a reachable copy the pause waits; it never fails.
 #[derive(Debug)]
 pub struct Exchange {
@@ -260,13 +260,24 @@ impl Exchange {
         local.into_iter().chain(copies.filter(|peer| **peer != self.placement.local))
     }
 
+    /// Whom to ask for an expert now.
+    fn choose(&self, now: Now, round: &Round, expert: u32) -> Option<&PeerId> {
+        let usable = |peer: &&PeerId| self.peers.usable_from(peer).is_some_and(|at| at <= now);
+        let address = round.address(expert);
+        let first = self.holders(address).find(usable);
+        // Not as a hedge: when everybody is slow, asking twice makes it worse.
+        if first.is_some() || round.has_open_call(expert) {
+            return first;
+        }
+        self.holders(address).find(|peer| self.peers.is_merely_late(peer))
+    }
+
     /// Finds somebody for every expert that nobody is to answer for.
     fn dispatch(&mut self, now: Now) {
         let Some(mut round) = self.round.take() else { return };
         let mut groups: BTreeMap<PeerId, Vec<u32>> = BTreeMap::new();
         for expert in round.unasked() {
-            let usable = |peer: &&PeerId| self.peers.usable_from(peer).is_some_and(|at| at <= now);
-            match self.holders(round.address(expert)).find(usable) {
+            match self.choose(now, &round, expert) {
                 Some(peer) if *peer == self.placement.local => round.compute_locally(expert),
                 Some(peer) => groups.entry(peer.clone()).or_default().push(expert),
                 None => {}

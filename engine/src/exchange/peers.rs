@@ -13,7 +13,7 @@ const FAILURE_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// First pause after a late call. Asking a late peer again may cost a whole deadline, so it is tried more rarely.
 const LATE_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause after late calls: an occasional deadline lost in so much time is bearable.
-const LATE_BACKOFF_MAX: Duration = Duration::from_secs(10);
+const LATE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// How a peer disappointed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ enum Link {
 
 #[derive(Clone, Debug)]
 struct Trouble {
+    how: Disappointment,
     reason: String,
     retry_at: Now,
     backoff: Duration,
@@ -64,7 +65,12 @@ impl Peers {
     }
 
     pub(super) fn set_down(&mut self, now: Now, peer: &PeerId, reason: &str) {
-        let trouble = Trouble { reason: reason.to_owned(), retry_at: now, backoff: Duration::ZERO };
+        let trouble = Trouble {
+            how: Disappointment::Failed,
+            reason: reason.to_owned(),
+            retry_at: now,
+            backoff: Duration::ZERO,
+        };
         self.peers.insert(peer.clone(), Peer { link: Link::Down, trouble: Some(trouble) });
     }
 
@@ -83,7 +89,7 @@ impl Peers {
             Some(trouble) if trouble.retry_at > now => trouble.reason = reason,
             trouble => {
                 let backoff = how.backoff(trouble.as_ref().map(|trouble| trouble.backoff));
-                *trouble = Some(Trouble { reason, retry_at: now + backoff, backoff });
+                *trouble = Some(Trouble { how, reason, retry_at: now + backoff, backoff });
             }
         }
     }
@@ -102,6 +108,15 @@ impl Peers {
             Link::Up => Some(state.trouble.as_ref().map_or(Now::ZERO, |trouble| trouble.retry_at)),
             Link::Down => None,
         }
+    }
+
+    /// Whether the peer's stream is open and its only fault is that it is slow. When all copies are, asking one of
+    /// them is better than letting a pass sit out the back-off.
+    pub(super) fn is_merely_late(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|state| match (state.link, &state.trouble) {
+            (Link::Up, Some(trouble)) => trouble.how == Disappointment::Late,
+            (Link::Up, None) | (Link::Down, _) => false,
+        })
     }
 
     /// Forgets peers that are down and that nobody names any more.

@@ -161,6 +161,11 @@ impl Round {
         self.calls_where(against).into_iter().map(|(call_id, _)| call_id).collect()
     }
 
+    /// Whether a call for the expert, late as it may be, can still be answered.
+    pub(super) fn has_open_call(&self, expert: u32) -> bool {
+        self.open_calls.values().any(|call| call.experts.contains(&expert))
+    }
+
     /// Bytes of a right answer to the call.
     pub(super) fn expected_bytes(&self, call_id: u64) -> usize {
         let pairs = self.open_calls.get(&call_id).map_or(0, |call| self.pairs(&call.experts));

@@ -145,6 +145,29 @@ fn late_peer_is_hedged_avoided_and_tried_again() {
 }
 
 #[test]
+fn slow_copies_are_better_than_none() {
+    let mut exchange = exchange(&[&["a", "b"]]);
+    let pause = routed(&[&[0]]);
+    exchange.start(at(0), pause.clone());
+    one_transmit(&mut exchange, "a");
+    exchange.advance(at(100));
+    let second = one_transmit(&mut exchange, "b");
+    exchange.advance(at(200));
+    // Both are late now. Nobody is asked a third time, but an answer still counts.
+    assert!(!exchange.has_transmit());
+    answer(&mut exchange, at(300), &second);
+    assert_complete(&exchange, &pause);
+    // The next pause does not sit out their back-off.
+    exchange.start(at(301), pause.clone());
+    let slow = one_transmit(&mut exchange, "a");
+    exchange.advance(at(500));
+    assert!(!exchange.has_transmit());
+    answer(&mut exchange, at(600), &slow);
+    assert_complete(&exchange, &pause);
+    assert_eq!(exchange.troubles().len(), 2);
+}
+
+#[test]
 fn backoff_grows_and_is_bounded() {
     let mut exchange = exchange(&[&["a"]]);
     exchange.start(at(0), routed(&[&[0]]));
