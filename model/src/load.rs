@@ -106,7 +106,7 @@ impl ModelLoader {
     pub fn cache_block_bytes(&self, block_tokens: usize) -> u64 {
         let width = cache_width(&self.config.attention);
         let position = on_backend!(&self.backend, backend => backend.cache_position_bytes(width));
-        position * self.config.layers.len() as u64 * block_tokens as u64
+        (position * self.config.layers.len() as u64).saturating_mul(block_tokens as u64)
     }
 
     /// Loads the dense part and makes room for the cache. `progress` gets the bytes newly in memory.

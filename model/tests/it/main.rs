@@ -3,8 +3,13 @@
 
 mod checkpoint;
 mod config;
+mod gate;
 mod hostile;
+mod invariance;
+mod kernels;
 mod oracle;
 mod random;
+mod run;
+mod runner;
 mod template;
 mod tokenizer;
