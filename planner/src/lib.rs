@@ -5,6 +5,7 @@
 pub mod identity;
 pub mod inventory;
 pub mod lint;
+mod lint_balance;
 pub mod place;
 pub mod plan;
 pub mod prefer;

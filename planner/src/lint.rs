@@ -23,10 +23,20 @@ pub enum Finding {
     AddressStale { agent: AgentId, planned: String, observed: String },
     #[error("{0} may not be a home: it is restarting or leaving")]
     HomeNotRunning(AgentId),
-    #[error("layer {} expert {} has all copies on host {host} although {roomy} elsewhere has room", .expert.layer, .expert.expert)]
+    #[error("layer {} expert {} has two copies on host {host} although {roomy} elsewhere has room", .expert.layer, .expert.expert)]
     HostsNotDisjoint { expert: ExpertId, host: HostId, roomy: AgentId },
     #[error("layer {} expert {} has {copies} copies, more than the {asked} asked for", .expert.layer, .expert.expert)]
     TooManyCopies { expert: ExpertId, copies: usize, asked: u32 },
+    #[error("layer {} expert {} has {copies} of {possible} copies although {roomy} has room", .expert.layer, .expert.expert)]
+    TooFewCopies { expert: ExpertId, copies: u64, possible: u64, roomy: AgentId },
+    #[error(
+        "in layer {layer} {fullest} holds {most} experts and {emptiest}, which has room, {fewest}"
+    )]
+    CountsUneven { layer: u32, fullest: AgentId, most: u64, emptiest: AgentId, fewest: u64 },
+    #[error(
+        "in layer {layer} {busiest} is first choice of {most} experts and {idlest}, which holds one of them, of {fewest}"
+    )]
+    FirstChoicesUneven { layer: u32, busiest: AgentId, most: u64, idlest: AgentId, fewest: u64 },
     #[error("{agent} needs {needed} B and has {memory} B")]
     OverMemory { agent: AgentId, needed: u64, memory: u64 },
     #[error("generation {new} does not follow {old}")]
@@ -45,8 +55,9 @@ pub fn lint(
     let mut findings = Vec::new();
     check_experts(spec, plan, &mut findings);
     check_agents(inventory, plan, &mut findings);
-    check_copies(spec, inventory, plan, &mut findings);
+    check_agents_of_copies(plan, &mut findings);
     check_memory(spec, inventory, plan, &mut findings);
+    crate::lint_balance::check(spec, inventory, plan, &mut findings);
     check_generation(plan, previous, &mut findings);
     findings
 }
@@ -84,15 +95,7 @@ fn check_agents(inventory: &Inventory, plan: &Plan, findings: &mut Vec<Finding>)
     }
 }
 
-fn check_copies(
-    spec: &ServingSpec,
-    inventory: &Inventory,
-    plan: &Plan,
-    findings: &mut Vec<Finding>,
-) {
-    let staying = |agent: &AgentId| {
-        inventory.agents.get(agent).filter(|facts| facts.state != AgentState::Leaving)
-    };
+fn check_agents_of_copies(plan: &Plan, findings: &mut Vec<Finding>) {
     for (expert, agents) in &plan.placement {
         let expert = *expert;
         let mut seen = BTreeSet::new();
@@ -104,36 +107,7 @@ fn check_copies(
                 findings.push(Finding::AgentNotPlanned { expert, agent: agent.clone() });
             }
         }
-        let copies: Vec<_> = agents.iter().filter_map(staying).map(|facts| &facts.host).collect();
-        if copies.len() > spec.copies.get() as usize {
-            let (copies, asked) = (copies.len(), spec.copies.get());
-            findings.push(Finding::TooManyCopies { expert, copies, asked });
-        }
-        let Some(host) = copies.first().filter(|_| copies.len() > 1) else { continue };
-        if copies.iter().all(|other| other == host)
-            && let Some(roomy) = roomy_elsewhere(spec, inventory, plan, host)
-        {
-            findings.push(Finding::HostsNotDisjoint { expert, host: (*host).clone(), roomy });
-        }
     }
-}
-
-/// An agent on another host that stays and has memory for one more expert.
-fn roomy_elsewhere(
-    spec: &ServingSpec,
-    inventory: &Inventory,
-    plan: &Plan,
-    host: &HostId,
-) -> Option<AgentId> {
-    let elsewhere = inventory
-        .agents
-        .iter()
-        .filter(|(_, facts)| facts.state != AgentState::Leaving && facts.host != *host);
-    let roomy = elsewhere.filter(|(agent, facts)| {
-        let held = plan.placement.values().filter(|agents| agents.contains(agent)).count() as u64;
-        needed_bytes(spec, held.saturating_add(1)) <= facts.memory_bytes
-    });
-    roomy.map(|(agent, _)| agent.clone()).next()
 }
 
 fn needed_bytes(spec: &ServingSpec, experts: u64) -> u64 {

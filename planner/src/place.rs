@@ -43,11 +43,9 @@ pub struct Candidate {
 pub fn place(task: &PlacementTask) -> BTreeMap<ExpertId, Vec<AgentId>> {
     let mut board = Board::new(task);
     board.keep_held();
-    // Settling may free room for a copy that found none; every round adds copies, so this ends.
-    while board.fill_missing() > 0 {
-        board.settle();
-    }
-    board.settle();
+    board.fill_missing();
+    // Settling may free room for a copy that found none; every further round adds copies, so this ends.
+    while board.settle() == Settled::Moved && board.fill_missing() > 0 {}
     board.into_placement()
 }
 
@@ -57,8 +55,15 @@ struct Cost {
     copies_on_host: usize,
     over_quota: bool,
     layer_count: u64,
-    load: u64,
+    load: u128,
     index: usize,
+}
+
+/// Whether settling changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Already,
+    Moved,
 }
 
 /// Candidates by index, experts by id; the state that the phases move.
@@ -70,7 +75,8 @@ struct Board<'task> {
     kept: BTreeSet<(ExpertId, usize)>,
     layer_count: BTreeMap<(u32, usize), u64>,
     count: Vec<u64>,
-    load: Vec<u64>,
+    /// Rows on each agent; wide enough for any sum of measured rows.
+    load: Vec<u128>,
     layer_quota: Vec<u64>,
 }
 
@@ -153,26 +159,46 @@ impl<'task> Board<'task> {
     ///
     /// Each move lessens the copies that share a host; or, at equal ones, the copies above quota; or, at equal
     /// ones, the sum of squared counts. So this ends.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Settled {
         let layers: BTreeSet<u32> = self.task.load.keys().map(|expert| expert.layer).collect();
+        let experts: Vec<ExpertId> = self.task.load.keys().copied().collect();
+        let mut settled = Settled::Already;
+        // Whole rounds, because one move costs a look at its own expert or layer only; a thousand moves over fifteen
+        // thousand experts must not look at all of them each time.
         loop {
-            let spread = self.spread_move();
-            let even = || layers.iter().find_map(|layer| self.even_move(*layer));
-            let Some((expert, from, to)) = spread.or_else(even) else { break };
-            self.remove(expert, from);
-            self.add(expert, to);
+            let mut moves = 0;
+            for expert in &experts {
+                while let Some((from, to)) = self.spread_move(*expert) {
+                    self.shift(*expert, from, to);
+                    moves += 1;
+                }
+            }
+            for layer in &layers {
+                while let Some((expert, from, to)) = self.even_move(*layer) {
+                    self.shift(expert, from, to);
+                    moves += 1;
+                }
+            }
+            if moves == 0 {
+                return settled;
+            }
+            settled = Settled::Moved;
         }
     }
 
+    fn shift(&mut self, expert: ExpertId, from: usize, to: usize) {
+        self.remove(expert, from);
+        self.add(expert, to);
+    }
+
     /// A copy that shares its host with another one, and an agent on a host with fewer copies that has room.
-    fn spread_move(&self) -> Option<(ExpertId, usize, usize)> {
-        self.holders.iter().find_map(|(expert, holders)| {
-            let crowded = |agent: &&usize| self.copies_on_host(**agent, *expert) > 1;
-            let from = *holders.iter().rev().find(crowded)?;
-            let to = self.cheapest(*expert)?;
-            let gain = self.copies_on_host(from, *expert) > self.copies_on_host(to, *expert) + 1;
-            gain.then_some((*expert, from, to))
-        })
+    fn spread_move(&self, expert: ExpertId) -> Option<(usize, usize)> {
+        let holders = self.holders.get(&expert)?;
+        let crowded = |agent: &&usize| self.copies_on_host(**agent, expert) > 1;
+        let from = *holders.iter().rev().find(crowded)?;
+        let to = self.cheapest(expert)?;
+        let gain = self.copies_on_host(from, expert) > self.copies_on_host(to, expert) + 1;
+        gain.then_some((from, to))
     }
 
     /// The move from the fullest possible agent to the emptiest; copies that are not kept go first.
@@ -238,14 +264,18 @@ impl<'task> Board<'task> {
         self.holders.entry(expert).or_default().insert(agent);
         *self.layer_count.entry((expert.layer, agent)).or_default() += 1;
         self.count[agent] += 1;
-        self.load[agent] += self.task.load.get(&expert).copied().unwrap_or(0);
+        self.load[agent] += self.load_of(expert);
     }
 
     fn remove(&mut self, expert: ExpertId, agent: usize) {
         self.holders.entry(expert).or_default().remove(&agent);
         *self.layer_count.entry((expert.layer, agent)).or_default() -= 1;
         self.count[agent] -= 1;
-        self.load[agent] -= self.task.load.get(&expert).copied().unwrap_or(0);
+        self.load[agent] -= self.load_of(expert);
+    }
+
+    fn load_of(&self, expert: ExpertId) -> u128 {
+        self.task.load.get(&expert).copied().map_or(0, u128::from)
     }
 
     fn into_placement(self) -> BTreeMap<ExpertId, Vec<AgentId>> {

@@ -98,7 +98,7 @@ pub fn plan(
     let task = PlacementTask {
         copies,
         candidates: candidates(&rooms, inventory),
-        load: experts.iter().map(|expert| (*expert, expert_load(inventory, *expert))).collect(),
+        load: expert_loads(inventory, &experts),
         held: previous.map(|plan| plan.placement.clone()).unwrap_or_default(),
     };
     let placed = place::place(&task);
@@ -173,11 +173,14 @@ fn candidates(rooms: &BTreeMap<AgentId, Room>, inventory: &Inventory) -> Vec<Can
     rooms.iter().filter_map(candidate).collect()
 }
 
-/// Measured rows of an expert; experts without a measurement count as the mean of the others.
-fn expert_load(inventory: &Inventory, expert: ExpertId) -> u64 {
-    let load = &inventory.expert_load;
-    let mean = || load.values().sum::<u64>().checked_div(load.len() as u64).unwrap_or(1);
-    load.get(&expert).copied().unwrap_or_else(mean)
+/// Measured rows of every expert; experts without a measurement count as the mean of the others.
+fn expert_loads(inventory: &Inventory, experts: &[ExpertId]) -> BTreeMap<ExpertId, u64> {
+    let measured = &inventory.expert_load;
+    let sum: u128 = measured.values().map(|rows| u128::from(*rows)).sum();
+    let mean = sum.checked_div(measured.len() as u128).unwrap_or(1);
+    let mean = u64::try_from(mean).unwrap_or(u64::MAX);
+    let load = |expert: &ExpertId| (*expert, measured.get(expert).copied().unwrap_or(mean));
+    experts.iter().map(load).collect()
 }
 
 fn note_shortfalls(

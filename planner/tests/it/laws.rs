@@ -159,3 +159,27 @@ fn a_replaced_process_moves_nothing() {
     assert_eq!(after.placement, before.placement);
     assert_eq!(after.generation.0, before.generation.0 + 1);
 }
+
+/// Measurements are outside data: any numbers make a plan.
+#[test]
+fn any_measured_load_is_planned_for() {
+    let spec = spec(2, 8, 2);
+    let mut there = inventory(3, 100);
+    for expert in 0..6 {
+        there.expert_load.insert(ExpertId { layer: 1, expert }, u64::MAX);
+    }
+    let plan = planned(&spec, &there, None);
+    assert_eq!(lint(&spec, &there, &plan, None), []);
+}
+
+/// The largest model there is, on more agents than anyone has: planning must stay far below a reconcile's pace.
+/// Every agent that joins moves hundreds of copies, which once took a look at all fifteen thousand experts each.
+#[test]
+fn a_large_model_is_planned_and_joined() {
+    let spec = spec(58, 256, 2);
+    let before = planned(&spec, &inventory(16, 3_000), None);
+    let there = inventory(17, 3_000);
+    let after = planned(&spec, &there, Some(&before));
+    assert_eq!(lint(&spec, &there, &after, Some(&before)), []);
+    assert_eq!(planned(&spec, &there, Some(&after)), after);
+}

@@ -86,3 +86,32 @@ fn generations_must_follow() {
     let forged = Plan { model_source: "other".to_owned(), ..first.clone() };
     assert_eq!(check(&forged), [Finding::SameNumberOtherContent(1)]);
 }
+
+#[test]
+fn copies_that_could_be_there_are_missed() {
+    let few = findings_after(|_, plan| holders(plan).truncate(1));
+    assert!(
+        few.iter().any(|it| matches!(it, Finding::TooFewCopies { copies: 1, possible: 2, .. }))
+    );
+    let three = spec(1, 4, 3);
+    let mut inventory = inventory(4, 100);
+    let mut plan = plan(&three, &inventory, None).expect("it fits").plan;
+    *holders(&mut plan) = ["agent-0", "agent-1", "agent-2"].map(agent).to_vec();
+    inventory.agents.get_mut(&agent("agent-1")).expect("there").host = HostId::new("host-0");
+    let found = lint(&three, &inventory, &plan, None);
+    let shared = |it: &&Finding| matches!(it, Finding::HostsNotDisjoint { expert: FIRST, .. });
+    assert_eq!(found.iter().filter(shared).count(), 1, "{found:?}");
+}
+
+#[test]
+fn uneven_plans_are_found() {
+    let hoarded = findings_after(|_, plan| {
+        for agents in plan.placement.values_mut() {
+            *agents = ["agent-0", "agent-1"].map(agent).to_vec();
+        }
+    });
+    let idle = |it: &&Finding| matches!(it, Finding::CountsUneven { emptiest, fewest: 0, .. } if *emptiest == agent("agent-2"));
+    assert_eq!(hoarded.iter().filter(idle).count(), 2, "one in each layer: {hoarded:?}");
+    let led = |it: &&Finding| matches!(it, Finding::FirstChoicesUneven { most: 4, fewest: 0, .. });
+    assert_eq!(hoarded.iter().filter(led).count(), 2, "one in each layer: {hoarded:?}");
+}
