@@ -82,7 +82,10 @@ impl Board {
     /// A load or the self-test failed.
     pub fn failed(&self, error: &str) {
         self.status.send_modify(|status| {
-            status.set_phase(AgentPhase::Failed);
+            // Draining is for good.
+            if status.phase() != AgentPhase::Draining {
+                status.set_phase(AgentPhase::Failed);
+            }
             status.error = error.into();
         });
     }

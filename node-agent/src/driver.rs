@@ -261,3 +261,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,13 +85,17 @@ impl Generation for GenerationService {
         request: Request<GenerateRequest>,
     ) -> Result<Response<SequenceStream>, Status> {
         let serving = self.serving()?;
+        let prompt_param = prompt::param(request.get_ref().input.as_ref());
         let (request, reasoning) = self.parse(&serving, request.into_inner()).await?;
         let prompt_token_ids = request.prompt_token_ids.clone();
         let (events, event_stream) = mpsc::channel(request.stop.max_tokens + EVENTS_BESIDE_TOKENS);
         let (accepted, taken) = oneshot::channel();
         let submit = Command::Submit { request: Box::new(request), events, accepted };
         serving.commands.send(submit).await.map_err(stopped)?;
-        let sequence = taken.await.map_err(|_| stopped(EngineGone))?.map_err(Refusal::from)?;
+        let sequence = taken
+            .await
+            .map_err(|_| stopped(EngineGone))?
+            .map_err(|source| Refusal::Submit { prompt: prompt_param, source })?;
         let reasoning = match reasoning {
             Reasoning::Open => ReasoningState::Open,
             Reasoning::Closed => ReasoningState::Closed,

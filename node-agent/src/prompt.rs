@@ -15,6 +15,14 @@ pub struct Prompt {
     pub reasoning: Reasoning,
 }
 
+/// OpenAI's name of the field that an input comes from.
+pub fn param(input: Option<&Input>) -> &'static str {
+    match input {
+        Some(Input::Text(_) | Input::PromptTokenIds(_)) => "prompt",
+        Some(Input::Chat(_)) | None => "messages",
+    }
+}
+
 /// Renders and tokenises; long inputs on a thread of their own.
 ///
 /// # Errors
@@ -22,10 +30,7 @@ pub struct Prompt {
 pub async fn prepare(text: &ModelText, input: Option<Input>) -> Result<Prompt, Refusal> {
     let input = input.ok_or_else(|| Refusal::invalid("messages", "there is no input"))?;
     let length = match &input {
-        Input::PromptTokenIds(ids) => {
-            let reasoning = Reasoning::Closed;
-            return Ok(Prompt { token_ids: ids.ids.clone(), reasoning });
-        }
+        Input::PromptTokenIds(_) => 0,
         Input::Text(prompt) => prompt.len(),
         Input::Chat(v1::ChatInput { messages_json, tools_json, template_arguments_json }) => {
             messages_json.len() + tools_json.len() + template_arguments_json.len()

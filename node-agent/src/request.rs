@@ -23,8 +23,9 @@ pub enum Refusal {
     Unavailable { reason: String },
     #[error("{PREPARING} prompts are being prepared already", PREPARING = crate::limits::PREPARING_MAX)]
     Preparing,
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
+    /// The engine does not take it. `prompt` is OpenAI's name of the field that the prompt came in.
+    #[error("{source}")]
+    Submit { prompt: &'static str, source: SubmitError },
     #[error("the model's files cannot render this request: {reason}")]
     Model { reason: String },
 }
@@ -46,12 +47,12 @@ impl From<Refusal> for Status {
         };
         match refusal {
             Refusal::Invalid { param, .. } => invalid(INVALID_REQUEST, param),
-            Refusal::Submit(error) => match error {
+            Refusal::Submit { prompt, source } => match source {
                 SubmitError::QueueFull { .. } => Status::resource_exhausted(message),
-                SubmitError::PromptTooLong { .. } => invalid(CONTEXT_LENGTH_EXCEEDED, "messages"),
+                SubmitError::PromptTooLong { .. } => invalid(CONTEXT_LENGTH_EXCEEDED, prompt),
                 SubmitError::NeverFits { .. } => invalid(CONTEXT_LENGTH_EXCEEDED, "max_tokens"),
                 SubmitError::PromptEmpty | SubmitError::TokenOutOfRange { .. } => {
-                    invalid(INVALID_REQUEST, "prompt")
+                    invalid(INVALID_REQUEST, prompt)
                 }
             },
             Refusal::UnknownModel { .. } => Status::not_found(message),

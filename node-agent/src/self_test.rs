@@ -62,7 +62,8 @@ async fn probe(serving: &Serving, board: &Board) -> Result<(), SelfTestError> {
     }
 }
 
-fn one_greedy_token() -> Request {
+/// The smallest request there is.
+pub fn one_greedy_token() -> Request {
     Request {
         prompt_token_ids: vec![PROBE_TOKEN_ID],
         emitted_token_ids: Vec::new(),

@@ -188,3 +188,6 @@ pub fn failure_of(error: CallError) -> CallFailure {
 fn frame(call_id: u64, body: Body, rows: Bytes) -> ExchangeFrame {
     ExchangeFrame { header: ExchangeHeader { call_id, body: Some(body) }, rows }
 }
+
+#[cfg(test)]
+mod tests;

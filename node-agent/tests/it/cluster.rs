@@ -4,7 +4,7 @@ use node_agent::{AgentConfig, serve};
 use proto::v1::agent_client::AgentClient;
 use proto::v1::generation_client::GenerationClient;
 use proto::v1::{
-    AgentPhase, AgentStatus, Assignment, ChatInput, EngineSettings, ExpertPlacement,
+    AgentPhase, AgentStatus, Assignment, ChatInput, EndOfSequence, EngineSettings, ExpertPlacement,
     GenerateRequest, GetStatusRequest, ModelSource, Peer, SamplingParameters, StopConditions,
     generate_event::Event, generate_request::Input,
 };
@@ -46,6 +46,11 @@ impl TestAgent {
             serve(config, listener, std::future::pending()).await.unwrap();
         });
         Self { id: id.into(), address, runtime: Some(runtime) }
+    }
+
+    /// An agent that runs elsewhere.
+    pub fn remote(id: &str, address: &str) -> Self {
+        Self { id: id.into(), address: address.into(), runtime: None }
     }
 
     pub fn kill(mut self) {
@@ -254,6 +259,15 @@ pub fn question_request(question: &str) -> GenerateRequest {
         sampling: Some(greedy()),
         stop: Some(StopConditions::default()),
     }
+}
+
+/// Greedy, and on to the end of the context.
+pub fn endless_request(question: &str) -> GenerateRequest {
+    let stop = StopConditions {
+        end_of_sequence: EndOfSequence::Ignore.into(),
+        ..StopConditions::default()
+    };
+    GenerateRequest { stop: Some(stop), ..question_request(question) }
 }
 
 pub fn greedy() -> SamplingParameters {

@@ -1,4 +1,4 @@
-use crate::cluster::{Cluster, TestAgent, question_request, questions};
+use crate::cluster::{Cluster, TestAgent, endless_request, question_request, questions};
 use proto::v1::GenerateRequest;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -7,11 +7,12 @@ async fn streams_go_on_unchanged_when_a_peer_dies() {
     let mut cluster = Cluster::ready(3, 2).await;
     let mut expected = Vec::new();
     for question in &questions {
-        expected.push(cluster.agents[0].ask(question).await);
+        let answering = cluster.agents[0].generate(endless_request(question)).await.unwrap();
+        expected.push(answering.finish().await);
     }
     let mut running = Vec::new();
     for question in &questions {
-        let request = question_request(question);
+        let request = endless_request(question);
         running.push(cluster.agents[0].generate(request).await.unwrap());
     }
     for answering in &mut running {

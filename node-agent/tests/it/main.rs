@@ -8,5 +8,6 @@ mod cluster;
 mod failure;
 mod hostile;
 mod peer_calls;
+mod process;
 mod requests;
 mod sharding;

@@ -68,7 +68,7 @@ impl Visitor {
 
 pub fn two_rows() -> Bytes {
     // bf16 1.0 and 2.0 all over.
-    Bytes::from([vec![0x80, 0x3f].repeat(HIDDEN), vec![0x00, 0x40].repeat(HIDDEN)].concat())
+    Bytes::from([[0x80, 0x3f].repeat(HIDDEN), [0x00, 0x40].repeat(HIDDEN)].concat())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-use crate::cluster::{Cluster, question_request, questions};
+use crate::cluster::{Cluster, endless_request, question_request, questions};
 use proto::refusal::{CONTEXT_LENGTH_EXCEEDED, ERROR_CODE, ERROR_PARAM, INVALID_REQUEST};
 use proto::v1::{
-    EndOfSequence, FinishReason, GenerateRequest, ReasoningState, StopConditions, TokenIds,
+    FinishReason, GenerateRequest, ReasoningState, StopConditions, TokenIds,
     generate_request::Input,
 };
 use tonic::{Code, Status};
@@ -10,21 +10,13 @@ fn metadata<'a>(status: &'a Status, key: &str) -> &'a str {
     status.metadata().get(key).map_or("", |value| value.to_str().unwrap())
 }
 
-fn endless(question: &str) -> GenerateRequest {
-    let stop = StopConditions {
-        end_of_sequence: EndOfSequence::Ignore.into(),
-        ..StopConditions::default()
-    };
-    GenerateRequest { stop: Some(stop), ..question_request(question) }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_stream_frees_the_sequence() {
     let cluster = Cluster::ready(2, 1).await;
     let agent = &cluster.agents[0];
     let mut streams = Vec::new();
     for _ in 0..3 {
-        let mut answering = agent.generate(endless("Count the letters.")).await.unwrap();
+        let mut answering = agent.generate(endless_request("Count the letters.")).await.unwrap();
         answering.read_tokens(1).await;
         streams.push(answering);
     }
@@ -129,8 +121,8 @@ async fn a_full_queue_is_resource_exhausted() {
     agent.ready(1).await;
     let mut streams = Vec::new();
     for _ in 0..2 {
-        streams.push(agent.generate(endless("Count the letters.")).await.unwrap());
+        streams.push(agent.generate(endless_request("Count the letters.")).await.unwrap());
     }
-    let error = agent.generate(endless("Count the letters.")).await.err().unwrap();
+    let error = agent.generate(endless_request("Count the letters.")).await.err().unwrap();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
 }
