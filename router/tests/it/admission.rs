@@ -1,9 +1,12 @@
 //! Bounds on what runs, and the end of work that nobody waits for.
 
-use crate::agent::{Act, ScriptedAgent};
-use crate::world::{World, chat_body, completion_body, patience, reasoning_answer};
+use crate::agent::{Act, Answer, ScriptedAgent};
+use crate::world::{Streamed, WAIT, World, chat_body, completion_body, patience, reasoning_answer};
+use proto::v1::ReasoningState;
+use proto::v1::router_control_client::RouterControlClient;
 use router::RouterConfig;
 use serde_json::json;
+use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_sequences() {
@@ -53,4 +56,45 @@ async fn more_sequences_than_allowed_are_refused() {
         tokio::task::yield_now().await;
     }
     assert_eq!(world.post("/v1/completions", &three).await.status(), 200, "permits come back");
+}
+
+/// Several times what the sockets between agent and client hold.
+#[tokio::test]
+async fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
+    const TOKENS: usize = 50_000;
+    let word = "a piece of text that is somewhat longer than the usual token, to fill buffers ";
+    let tokens = vec![(7, word); TOKENS];
+    let answer = Answer { tokens, reasoning: ReasoningState::Closed };
+    let agent = ScriptedAgent::start("a", answer, vec![]);
+    let world = World::with(patience(), &[&agent]).await;
+    let slow = world.post("/v1/chat/completions", &chat_body(json!({"stream": true}))).await;
+    for _ in 0..4 {
+        let quick = world.chat(&chat_body(json!({"max_tokens": 100}))).await;
+        assert_eq!(quick["usage"]["completion_tokens"], 100);
+    }
+    let streamed = Streamed::parse(&slow.text().await.unwrap());
+    assert!(streamed.done);
+    assert_eq!(streamed.text(0, "content").len(), TOKENS * word.len());
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_router_with_streams_and_idle_connections_open() {
+    let agent = ScriptedAgent::start("a", reasoning_answer(), vec![Act::HangAfter(1)]);
+    let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", http.local_addr().unwrap());
+    let control_url = format!("http://{}", control.local_addr().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let config = RouterConfig { patience: patience(), ..RouterConfig::default() };
+    let served = tokio::spawn(router::serve(config, http, control, async move {
+        let _ = stopped.await;
+    }));
+    let control = RouterControlClient::connect(control_url).await.unwrap();
+    let mut world = World { url, http: reqwest::Client::new(), control, stop };
+    world.set_homes(1, &[&agent]).await;
+    world.wait_for_ready(1).await;
+    let stream = world.post("/v1/chat/completions", &chat_body(json!({"stream": true}))).await;
+    assert_eq!(stream.status(), 200);
+    world.stop.send(()).unwrap();
+    tokio::time::timeout(WAIT, served).await.unwrap().unwrap().unwrap();
 }

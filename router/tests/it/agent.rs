@@ -28,6 +28,8 @@ pub const PROMPT: [u32; 3] = [101, 102, 103];
 pub enum Act {
     /// The whole answer.
     Serve,
+    /// The whole answer with all its tokens in one event.
+    ServeAtOnce,
     /// No stream at all.
     Refuse(Status),
     /// The prompt and so many tokens, then this status.
@@ -200,14 +202,29 @@ async fn play(shared: &Shared, request: GenerateRequest, act: Act, out: &Events)
     let limit = stop.max_tokens.map_or(all.len(), |max| all.len().min(max as usize));
     let emitted = request.emitted_token_ids.len();
     let top = request.sampling.and_then(|sampling| sampling.top_logprobs);
+    if let Act::ServeAtOnce = act {
+        let deltas = all[emitted..limit].iter().map(|token| delta(*token, top));
+        let joined = deltas.reduce(|mut joined, next| {
+            joined.token_ids.extend(next.token_ids);
+            joined.text.push_str(&next.text);
+            joined.logprobs.extend(next.logprobs);
+            joined.text_bytes.extend(next.text_bytes);
+            joined
+        });
+        send(out, Event::Tokens(joined.unwrap())).await?;
+        return send(out, Event::Finished(finished(limit, all.len()))).await;
+    }
     for (sent, token) in all[..limit].iter().skip(emitted).enumerate() {
         cut(&act, sent, out).await?;
         send(out, Event::Tokens(delta(*token, top))).await?;
     }
     cut(&act, limit - emitted, out).await?;
-    let reason = if limit < all.len() { FinishReason::Length } else { FinishReason::Stop };
-    let finished = Finished { reason: reason.into(), ..Finished::default() };
-    send(out, Event::Finished(finished)).await
+    send(out, Event::Finished(finished(limit, all.len()))).await
+}
+
+fn finished(limit: usize, all: usize) -> Finished {
+    let reason = if limit < all { FinishReason::Length } else { FinishReason::Stop };
+    Finished { reason: reason.into(), ..Finished::default() }
 }
 
 /// Does what the act demands after `sent` tokens. `Some` means to go on; breaking ends the task as if cancelled,

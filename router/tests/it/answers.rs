@@ -1,6 +1,6 @@
 //! The shapes of answers that go well.
 
-use crate::agent::{Answer, ScriptedAgent};
+use crate::agent::{Act, Answer, ScriptedAgent};
 use crate::world::{
     MODEL, Streamed, World, chat_body, completion_body, keys, patience, reasoning_answer,
 };
@@ -121,6 +121,24 @@ async fn streamed_and_whole_answers_are_equal() {
 }
 
 #[tokio::test]
+async fn tokens_that_come_at_once_count_and_read_the_same() {
+    let agent = ScriptedAgent::start("a", reasoning_answer(), vec![Act::ServeAtOnce; 2]);
+    let world = World::with(patience(), &[&agent]).await;
+    let answer = world.chat(&chat_body(json!({}))).await;
+    assert_eq!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 3);
+    assert_eq!(answer["choices"][0]["message"]["content"], "four 🦀");
+    let streamed = world.chat_stream(&chat_body(json!({"stream": true}))).await;
+    let deltas: Vec<&Value> = streamed.choices(0).map(|choice| &choice["delta"]).collect();
+    let expected = [
+        json!({"role": "assistant", "content": ""}),
+        json!({"reasoning_content": "two plus"}),
+        json!({"content": "four 🦀"}),
+        json!({}),
+    ];
+    assert_eq!(deltas, expected.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn hidden_reasoning_still_counts() {
     let (world, _agent) = world().await;
     let answer = world.chat(&chat_body(json!({"include_reasoning": false}))).await;
@@ -234,7 +252,7 @@ async fn a_waiting_stream_is_kept_alive() {
         keep_alive: Duration::from_millis(20),
         ..patience()
     };
-    let agent = ScriptedAgent::start("a", reasoning_answer(), vec![crate::agent::Act::Hang]);
+    let agent = ScriptedAgent::start("a", reasoning_answer(), vec![Act::Hang]);
     let world = World::with(patience, &[&agent]).await;
     let mut response =
         world.post("/v1/chat/completions", &chat_body(json!({"stream": true}))).await;

@@ -18,7 +18,8 @@ pub struct World {
     pub url: String,
     pub http: reqwest::Client,
     pub control: RouterControlClient<Channel>,
-    _stop: oneshot::Sender<()>,
+    /// The router stops when it is used or dropped.
+    pub stop: oneshot::Sender<()>,
 }
 
 /// Long where a test must not run into it, and every wait that a test does run into is set by the test.
@@ -49,7 +50,7 @@ impl World {
         });
         let control = RouterControlClient::connect(control_url).await.unwrap();
         let http = reqwest::Client::builder().timeout(WAIT).build().unwrap();
-        Self { url, http, control, _stop: stop }
+        Self { url, http, control, stop }
     }
 
     /// A router that knows these agents, all of them ready.
