@@ -1,6 +1,6 @@
 //! Real agents on loopback, each on a runtime of its own, with the embedded model.
 
-// clippy spares test functions only, not the helpers beside them.
+// clippy spares test functions only, not the functions beside them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod assignments;
