@@ -110,6 +110,8 @@ fn add_token(delta: &mut v1::TokenDelta, token: TokenEvent) {
     let TokenEvent { token_id, text, logprobs } = token;
     delta.token_ids.push(token_id);
     delta.text.push_str(&text);
+    // A token's text is far below 4 GiB.
+    delta.text_bytes.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
     delta.logprobs.extend(logprobs.map(|TokenLogprobs { chosen, top }| v1::TokenLogprobs {
         chosen: Some(wire_logprob(chosen)),
         top: top.into_iter().map(wire_logprob).collect(),
