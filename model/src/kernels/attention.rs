@@ -235,7 +235,11 @@ fn score<L: Lanes>(query: &[[f32; LANES]], keys: &Padded, first: usize) -> [f32;
             sums[t] = query.mul_add(L::load(&rows[t][k]), sums[t]);
         }
     }
-    sums.map(Lanes::sum)
+    let mut scores = [0.0; SCORED_TOGETHER];
+    for t in 0..SCORED_TOGETHER {
+        scores[t] = sums[t].sum();
+    }
+    scores
 }
 
 /// `sums = sums · correction + Σ weight · value`, positions ascending.
@@ -271,7 +275,10 @@ fn add_vectors<L: Lanes, const C: usize>(
     correction: f32,
 ) {
     let correction = L::splat(correction);
-    let mut totals: [L; C] = std::array::from_fn(|c| L::load(&sums[c]).mul(correction));
+    let mut totals = [correction; C];
+    for c in 0..C {
+        totals[c] = L::load(&sums[c]).mul(correction);
+    }
     for (t, &weight) in weights.iter().enumerate() {
         let weight = L::splat(weight);
         let row = &values.row(t)[first..first + C];

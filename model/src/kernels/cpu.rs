@@ -268,11 +268,7 @@ impl Backend for CpuBackend {
     }
 
     fn rows_to_bytes(&self, input: &HostTensor) -> Vec<u8> {
-        let mut bytes = vec![0; input.values.len() * 2];
-        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(&input.values) {
-            *bytes = narrow(*value).to_le_bytes();
-        }
-        bytes
+        rows::narrow_all(self.instructions, &input.values)
     }
 
     fn rows_from_bytes(&self, columns: usize, payload: &[u8], picked: &[u32]) -> HostTensor {

@@ -194,9 +194,12 @@ fn accumulate<L: Lanes, P: Pair, const R: usize, const C: usize>(
     assert!(whole.iter().all(|input| input.len() == pairs), "rows of one length");
     assert!(tiles.iter().all(|tile| tile.len() >= pairs), "a line for each pair");
     for pair in 0..pairs {
-        // SAFETY: `pair` is below the length of every tile and of every row, as asserted above.
-        let weights: [(L, L); C] =
-            std::array::from_fn(|c| unsafe { tiles[c].get_unchecked(pair) }.widen());
+        // Loops, here and elsewhere, because a closure would be compiled without the instructions.
+        let mut weights = [(zero, zero); C];
+        for c in 0..C {
+            // SAFETY: `pair` is below the length of every tile and of every row, as asserted above.
+            weights[c] = unsafe { tiles[c].get_unchecked(pair) }.widen();
+        }
         for r in 0..R {
             // SAFETY: as above.
             let [x, y] = *unsafe { whole[r].get_unchecked(pair) };

@@ -4,7 +4,6 @@ use super::lanes::{LANES, Lanes};
 use super::launch::{Instructions, Kernel, launch};
 use crate::backend::Routing;
 use crate::reference::HostTensor;
-use half::bf16;
 
 /// See [`crate::backend::Backend::rms_norm`].
 pub(super) fn rms_norm(
@@ -125,5 +124,29 @@ pub(super) fn widen(bits: u16) -> f32 {
 /// f32 → bf16 bits, to nearest, ties to even; NaN stays NaN.
 #[inline(always)]
 pub(super) fn narrow(value: f32) -> u16 {
-    bf16::from_f32(value).to_bits()
+    const QUIET: u32 = 0x40;
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    (if value.is_nan() { bits >> 16 | QUIET } else { rounded }) as u16
+}
+
+/// Values as little-endian bf16.
+pub(super) fn narrow_all(instructions: Instructions, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * 2];
+    launch(instructions, Narrow { values, bytes: &mut bytes });
+    bytes
+}
+
+struct Narrow<'a> {
+    values: &'a [f32],
+    bytes: &'a mut [u8],
+}
+
+impl Kernel for Narrow<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for (bytes, value) in self.bytes.as_chunks_mut().0.iter_mut().zip(self.values) {
+            *bytes = narrow(*value).to_le_bytes();
+        }
+    }
 }

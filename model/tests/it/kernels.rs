@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, RngSeed};
 const TOLERANCE: f32 = 2e-6;
 
 fn config() -> Config {
-    Config { cases: 48, rng_seed: RngSeed::Fixed(0x0B0F_1E02), ..Config::default() }
+    Config { cases: 256, rng_seed: RngSeed::Fixed(0x0B0F_1E02), ..Config::default() }
 }
 
 fn cpu_backends() -> Vec<CpuBackend> {
