@@ -169,7 +169,7 @@ const ORACLE_HELP: &str = "\
 Exit status: 0 when every folder passes on every path, 1 otherwise.
 
 Example:
-  boyle oracle model/tests/fixtures/* --kernel-path reference";
+  boyle oracle model/tests/fixtures/*/ --kernel-path reference";
 
 /// `boyle oracle`.
 #[derive(Debug, Args)]

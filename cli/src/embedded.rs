@@ -48,7 +48,7 @@ pub struct UnpackError {
 
 /// Puts the files into a folder below `models` whose name is their content, unless they are there already, and
 /// returns the folder. It appears by one rename when everything is written and synced, so that an interrupted
-/// unpacking, or two at once, never leave half a model behind.
+/// unpacking never leaves half a model behind.
 ///
 /// # Errors
 /// [`UnpackError`] when the disk does not take it.
@@ -57,13 +57,32 @@ pub fn unpack(models: &Path, files: &[ModelFile]) -> Result<PathBuf, UnpackError
     if is_complete(&target, files) {
         return Ok(target);
     }
-    let failed = |source| UnpackError { path: target.clone(), source };
-    std::fs::create_dir_all(models).map_err(failed)?;
-    let staging = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(models);
-    let staging = staging.map_err(failed)?;
-    write_all(staging.path(), files).map_err(failed)?;
-    place(staging, &target, files).map_err(failed)?;
-    Ok(target)
+    match unpack_into(models, &target, files) {
+        Ok(()) => Ok(target),
+        Err(source) => Err(UnpackError { path: target, source }),
+    }
+}
+
+fn unpack_into(models: &Path, target: &Path, files: &[ModelFile]) -> std::io::Result<()> {
+    std::fs::create_dir_all(models)?;
+    // One at a time; the kernel gives the lock back when its holder dies.
+    let lock = File::create(models.join("lock"))?;
+    lock.lock()?;
+    if is_complete(target, files) {
+        return Ok(());
+    }
+    // Whatever is staged now is what a dead process left.
+    let staging = models.join("staging");
+    for stale in [&staging, target] {
+        match std::fs::remove_dir_all(stale) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    std::fs::create_dir(&staging)?;
+    write_all(&staging, files)?;
+    std::fs::rename(&staging, target)?;
+    File::open(models)?.sync_all()
 }
 
 /// Sixteen hexadecimal digits over names and contents: enough to tell versions of one model apart.
@@ -93,28 +112,4 @@ fn write_all(folder: &Path, files: &[ModelFile]) -> std::io::Result<()> {
         written.sync_all()?;
     }
     File::open(folder)?.sync_all()
-}
-
-fn place(staging: tempfile::TempDir, target: &Path, files: &[ModelFile]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    // Temporary folders are private; the model is not.
-    std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
-    if target.exists() && !is_complete(target, files) {
-        // Damaged: out of the way under a name that nobody uses, for a process may still have it mapped.
-        let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(parent(target))?;
-        std::fs::rename(target, aside.path().join("model"))?;
-    }
-    let staged = staging.keep();
-    match std::fs::rename(&staged, target) {
-        Ok(()) => File::open(parent(target))?.sync_all(),
-        Err(error) => {
-            std::fs::remove_dir_all(&staged)?;
-            // Another process was faster; its folder is as good as ours.
-            if is_complete(target, files) { Ok(()) } else { Err(error) }
-        }
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
 }

@@ -19,6 +19,7 @@ mod status;
 mod up;
 
 use arguments::{Arguments, Command};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
@@ -76,7 +77,9 @@ fn on_main_thread(
 
 fn log(default: &str) {
     let filter = EnvFilter::try_from_env("BOYLE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    subscriber.with_writer(std::io::stderr).init();
 }
 
 /// An error and its causes in one line.

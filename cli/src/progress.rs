@@ -18,14 +18,14 @@ pub enum Progress {
     /// A bar that is redrawn and vanishes in the end.
     Bar(ProgressBar),
     /// Lines, for logs.
-    Lines { shown: String, at: Instant },
+    Lines { at: Instant },
 }
 
 impl Progress {
     /// A bar on a terminal, lines elsewhere.
     pub fn new() -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { shown: String::new(), at: Instant::now() };
+            return Self::Lines { at: Instant::now() };
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{bar:24.cyan/dim} {msg}") {
@@ -38,9 +38,8 @@ impl Progress {
     pub fn step(&mut self, text: &str) {
         match self {
             Self::Bar(bar) => bar.set_message(text.to_owned()),
-            Self::Lines { shown, at } => {
+            Self::Lines { at } => {
                 eprintln!("boyle: {text}");
-                text.clone_into(shown);
                 *at = Instant::now();
             }
         }
@@ -56,10 +55,9 @@ impl Progress {
                 bar.set_position(loaded);
                 bar.set_message(text);
             }
-            Self::Lines { shown, at } => {
-                if shown.is_empty() || at.elapsed() >= LINE_EVERY {
+            Self::Lines { at } => {
+                if at.elapsed() >= LINE_EVERY {
                     eprintln!("boyle: {text}");
-                    *shown = text;
                     *at = Instant::now();
                 }
             }

@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Whoever only looks whether a deployment runs holds the lock for microseconds; these tries tell that from a
+/// deployment that does run.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file or folder of the state directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -181,13 +187,20 @@ impl DeploymentDirectory {
     pub fn lock(&self) -> Result<Lock, StateError> {
         std::fs::create_dir_all(&self.path).map_err(|source| self.failed("create", "", source))?;
         let file = self.lock_file().map_err(|source| self.failed("open", "lock", source))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let deployment = self.name.clone();
-                return Err(StateError::Running { deployment, holder: self.holder() });
+        let mut tries = LOCK_TRIES;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries > 0 => {
+                    tries -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let deployment = self.name.clone();
+                    return Err(StateError::Running { deployment, holder: self.holder() });
+                }
+                Err(TryLockError::Error(error)) => return Err(self.failed("lock", "lock", error)),
             }
-            Err(TryLockError::Error(source)) => return Err(self.failed("lock", "lock", source)),
         }
         for stale in ["running.json", "status.json"] {
             remove(std::fs::remove_file(self.path.join(stale)), &self.path.join(stale))?;

@@ -41,7 +41,7 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<ExitCode> {
     };
     let result = local.drive(work).await;
     progress.finish();
-    eprintln!("boyle: stopping (once more to kill)");
+    eprintln!("boyle: stopping; Ctrl-C again kills at once");
     tokio::select! {
         stopped = local.stop() => stopped?,
         // Children die with this process.

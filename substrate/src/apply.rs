@@ -11,12 +11,19 @@ use proto::v1::{GetRouterStatusRequest, Home, RouterStatus, SetHomesRequest};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 /// The router only swaps a list in memory; two seconds mean that it hangs.
 const ROUTER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Who has acknowledged what; kept from one reconcile to the next.
-pub type Acknowledgements = BTreeMap<AgentId, Acknowledged>;
+/// What is kept from one application to the next.
+#[derive(Debug, Default)]
+pub struct Contacts {
+    /// Who has acknowledged what.
+    acknowledged: BTreeMap<AgentId, Acknowledged>,
+    /// Connections to the routers' control services, by address.
+    routers: BTreeMap<String, Channel>,
+}
 
 /// A plan that was given to everyone who could be reached. Only [`apply`] makes one, so a status cannot be
 /// derived from a plan that was never applied.
@@ -66,8 +73,9 @@ pub struct Application<'a> {
 }
 
 /// Assigns every running agent that does not hold the plan yet, then gives the routers its homes.
-pub async fn apply(work: Application<'_>, acknowledged: &mut Acknowledgements) -> Applied {
+pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
     let Application { plan, inventory, reports, routers } = work;
+    let acknowledged = &mut contacts.acknowledged;
     acknowledged.retain(|agent, _| plan.agents.contains_key(agent));
     let mut agents = BTreeMap::new();
     let mut calls = JoinSet::new();
@@ -101,7 +109,7 @@ pub async fn apply(work: Application<'_>, acknowledged: &mut Acknowledgements) -
         }
         agents.insert(agent, outcome);
     }
-    let routers = set_homes_of_all(&plan, routers).await;
+    let routers = contacts.set_homes_of_all(&plan, routers).await;
     Applied { plan, agents, routers }
 }
 
@@ -113,17 +121,33 @@ fn has_forgotten(reports: &Reports, agent: &AgentId, plan: &Plan) -> bool {
         .is_some_and(|status| status.generation < plan.generation.0)
 }
 
-async fn set_homes_of_all(plan: &Plan, routers: &[String]) -> BTreeMap<String, RouterOutcome> {
-    let request = homes(plan);
-    let mut outcomes = BTreeMap::new();
-    for address in routers {
-        let call = tokio::time::timeout(ROUTER_DEADLINE, set_homes(address, request.clone()));
-        let outcome = call.await.unwrap_or_else(|_| RouterOutcome::Failed {
-            cause: format!("no answer within {} s", ROUTER_DEADLINE.as_secs()),
-        });
-        outcomes.insert(address.clone(), outcome);
+impl Contacts {
+    async fn set_homes_of_all(
+        &mut self,
+        plan: &Plan,
+        routers: &[String],
+    ) -> BTreeMap<String, RouterOutcome> {
+        self.routers.retain(|address, _| routers.contains(address));
+        let request = homes(plan);
+        let mut outcomes = BTreeMap::new();
+        for address in routers {
+            let outcome = match self.router(address) {
+                Ok(channel) => set_homes(channel, request.clone()).await,
+                Err(error) => RouterOutcome::Failed { cause: error.to_string() },
+            };
+            outcomes.insert(address.clone(), outcome);
+        }
+        outcomes
     }
-    outcomes
+
+    fn router(&mut self, address: &str) -> Result<Channel, tonic::transport::Error> {
+        if let Some(known) = self.routers.get(address) {
+            return Ok(known.clone());
+        }
+        let channel = channel(address)?;
+        self.routers.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
 }
 
 /// The homes of a plan as the routers are told. Which of them are up is the routers' own observation.
@@ -140,20 +164,20 @@ pub fn homes(plan: &Plan) -> SetHomesRequest {
     SetHomesRequest { generation: plan.generation.0, model: plan.deployment.to_string(), homes }
 }
 
-async fn set_homes(address: &str, request: SetHomesRequest) -> RouterOutcome {
-    let channel = match channel(address) {
-        Ok(channel) => channel,
-        Err(error) => return RouterOutcome::Failed { cause: error.to_string() },
-    };
+async fn set_homes(channel: Channel, request: SetHomesRequest) -> RouterOutcome {
     let mut client = RouterControlClient::new(channel);
-    if let Err(status) = client.set_homes(request).await {
-        return match status.code() {
-            tonic::Code::FailedPrecondition => RouterOutcome::Outdated { cause: describe(status) },
-            _ => RouterOutcome::Failed { cause: describe(status) },
-        };
-    }
-    match client.get_router_status(GetRouterStatusRequest {}).await {
-        Ok(answer) => RouterOutcome::Holds(answer.into_inner()),
-        Err(status) => RouterOutcome::Failed { cause: describe(status) },
+    let calls = async {
+        client.set_homes(request).await?;
+        client.get_router_status(GetRouterStatusRequest {}).await
+    };
+    match tokio::time::timeout(ROUTER_DEADLINE, calls).await {
+        Ok(Ok(answer)) => RouterOutcome::Holds(answer.into_inner()),
+        Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+            RouterOutcome::Outdated { cause: describe(status) }
+        }
+        Ok(Err(status)) => RouterOutcome::Failed { cause: describe(status) },
+        Err(_) => RouterOutcome::Failed {
+            cause: format!("no answer within {} s", ROUTER_DEADLINE.as_secs()),
+        },
     }
 }

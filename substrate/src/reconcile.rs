@@ -1,6 +1,6 @@
 //! The driver: observe → plan → lint → apply → status, once for every substrate.
 
-use crate::apply::{Acknowledgements, Application, Applied, RouterOutcome, apply};
+use crate::apply::{Application, Applied, Contacts, RouterOutcome, apply};
 use crate::assign::{AssignOutcome, drain};
 use crate::decide::{Arrivals, Decision, Situation, decide};
 use crate::derive::{View, derive, releasable};
@@ -37,7 +37,7 @@ pub struct Reconciler<S> {
     spec: ServingSpec,
     previous: Option<Plan>,
     board: Board,
-    acknowledged: Acknowledgements,
+    contacts: Contacts,
     highest_seen: Generation,
     phase: Phase,
     stage: Stage,
@@ -67,7 +67,7 @@ impl<S: Substrate> Reconciler<S> {
             spec,
             previous,
             board: Board::default(),
-            acknowledged: Acknowledgements::new(),
+            contacts: Contacts::default(),
             highest_seen,
             phase: Phase::Pending,
             stage: Stage::Arriving,
@@ -203,7 +203,7 @@ impl<S: Substrate> Reconciler<S> {
         let Some(plan) = self.previous.clone() else { return (None, reasons) };
         let inventory = &observed.inventory;
         let work = Application { plan, inventory, reports, routers: &observed.routers };
-        let applied = apply(work, &mut self.acknowledged).await;
+        let applied = apply(work, &mut self.contacts).await;
         self.note_outdated(&applied);
         (Some(applied), reasons)
     }

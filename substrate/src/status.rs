@@ -60,6 +60,7 @@ pub struct AgentCounts {
 
 /// Routed experts of all layers, counted by what agents report to hold in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ExpertCounts {
     /// Held by at least one agent.
     pub placed: u32,

@@ -82,14 +82,22 @@ impl Shared {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Agents repeat themselves every second; only news wakes the reconcile.
+    /// Agents repeat themselves all the time; only news wakes the reconcile.
     fn put(&self, agent: &AgentId, report: Report) {
         let mut reports = self.lock();
-        if reports.get(agent) != Some(&report) {
-            reports.insert(agent.clone(), report);
+        let known = reports.insert(agent.clone(), report.clone());
+        if known.map(without_counters) != Some(without_counters(report)) {
             self.changed.notify_one();
         }
     }
+}
+
+/// Counters move with every token; they are read at the next round and cause none.
+fn without_counters(mut report: Report) -> Report {
+    if let Report::Heard(status) = &mut report {
+        status.current = None;
+    }
+    report
 }
 
 /// A channel to host:port that connects on first use.

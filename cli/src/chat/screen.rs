@@ -12,6 +12,8 @@ pub struct Screen {
     target: Target,
     colour: Colour,
     state: State,
+    /// White space at the end of the reasoning so far; shown when more reasoning follows.
+    held: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,16 @@ enum Target {
 enum Colour {
     Dimmed,
     None,
+}
+
+impl Colour {
+    /// What switches it on and off.
+    fn codes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dimmed => (DIM, PLAIN),
+            Self::None => ("", ""),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +57,21 @@ impl Screen {
         };
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colour = if reasoning_on_terminal && wanted { Colour::Dimmed } else { Colour::None };
-        Self { target, colour, state: State::Fresh }
+        Self { target, colour, state: State::Fresh, held: String::new() }
     }
 
     /// Shows a piece at once.
     pub fn show(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Reasoning(text) => {
-                let dim = if self.colour == Colour::Dimmed { DIM } else { "" };
-                self.reasoning(&format!("{dim}{text}{}", self.plain()));
-                self.state = State::Reasoning;
+                let text = format!("{}{text}", std::mem::take(&mut self.held));
+                let shown = text.trim_end();
+                text.get(shown.len()..).unwrap_or_default().clone_into(&mut self.held);
+                if !shown.is_empty() {
+                    let (dim, plain) = self.colour.codes();
+                    self.reasoning(&format!("{dim}{shown}{plain}"));
+                    self.state = State::Reasoning;
+                }
             }
             Piece::Answer(text) => {
                 let text = match self.state {
@@ -82,13 +99,7 @@ impl Screen {
             State::Answering => write_out("\n"),
         }
         self.state = State::Fresh;
-    }
-
-    fn plain(&self) -> &'static str {
-        match self.colour {
-            Colour::Dimmed => PLAIN,
-            Colour::None => "",
-        }
+        self.held.clear();
     }
 
     fn reasoning(&self, text: &str) {

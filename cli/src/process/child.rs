@@ -154,11 +154,12 @@ impl Watcher {
                 }
             }
         };
-        let exit = match exit {
-            Ok(status) => status.to_string(),
+        let cause = match exit {
+            // Someone killed it: its last words have nothing to do with that.
+            Ok(status) if status.code().is_none() => status.to_string(),
+            Ok(status) => with_last_words(&status.to_string(), &self.log_path),
             Err(error) => format!("its end could not be waited for: {error}"),
         };
-        let cause = with_last_words(&exit, &self.log_path);
         lock(&self.said).ended = Some(Ended { lived: self.started.elapsed(), cause });
         self.changed.notify_one();
     }

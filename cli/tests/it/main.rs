@@ -1,0 +1,10 @@
+//! `boyle` from the outside, and the process substrate behind it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod command_line;
+mod conformance;
+mod lock;
+mod processes;
+mod unpack;
+mod up;

@@ -1,0 +1,85 @@
+//! The embedded model on disk is whole or not there.
+
+use cli::embedded::{FILES, ModelFile, unpack};
+use std::path::Path;
+
+const SMALL: [ModelFile; 2] = [
+    ModelFile { name: "config.json", bytes: b"{}" },
+    ModelFile { name: "model.safetensors", bytes: b"weights" },
+];
+
+fn assert_whole(folder: &Path, files: &[ModelFile]) {
+    for file in files {
+        let found = std::fs::read(folder.join(file.name)).unwrap();
+        assert!(found == file.bytes, "{} differs", file.name);
+    }
+}
+
+#[test]
+fn the_whole_model_is_unpacked_once() {
+    let models = tempfile::tempdir().unwrap();
+    let folder = unpack(models.path(), &FILES).unwrap();
+    assert_whole(&folder, &FILES);
+    let written =
+        |folder: &Path| folder.join("config.json").metadata().unwrap().modified().unwrap();
+    let before = written(&folder);
+    assert_eq!(unpack(models.path(), &FILES).unwrap(), folder);
+    assert_eq!(written(&folder), before, "nothing is written a second time");
+}
+
+#[test]
+fn another_content_has_another_folder() {
+    let models = tempfile::tempdir().unwrap();
+    let one = unpack(models.path(), &SMALL).unwrap();
+    let changed = [SMALL[0], ModelFile { name: SMALL[1].name, bytes: b"heavier" }];
+    let other = unpack(models.path(), &changed).unwrap();
+    assert_ne!(one, other);
+    assert_whole(&one, &SMALL);
+    assert_whole(&other, &changed);
+}
+
+#[test]
+fn a_damaged_folder_is_replaced() {
+    let models = tempfile::tempdir().unwrap();
+    let folder = unpack(models.path(), &SMALL).unwrap();
+    std::fs::write(folder.join("model.safetensors"), b"wei").unwrap();
+    assert_eq!(unpack(models.path(), &SMALL).unwrap(), folder);
+    assert_whole(&folder, &SMALL);
+    std::fs::remove_file(folder.join("config.json")).unwrap();
+    unpack(models.path(), &SMALL).unwrap();
+    assert_whole(&folder, &SMALL);
+}
+
+#[test]
+fn what_a_killed_process_staged_is_cleared() {
+    let models = tempfile::tempdir().unwrap();
+    let staging = models.path().join("staging");
+    std::fs::create_dir(&staging).unwrap();
+    std::fs::write(staging.join("config.json"), b"{").unwrap();
+    std::fs::write(staging.join("left.over"), b"half").unwrap();
+    let folder = unpack(models.path(), &SMALL).unwrap();
+    assert_whole(&folder, &SMALL);
+    assert!(!folder.join("left.over").exists());
+    assert!(!staging.exists());
+}
+
+#[test]
+fn many_at_once_agree() {
+    let models = tempfile::tempdir().unwrap();
+    let path = models.path();
+    let folders: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| unpack(path, &SMALL))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+    });
+    assert!(folders.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_whole(&folders[0], &SMALL);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let models = tempfile::tempdir().unwrap();
+    let file = models.path().join("occupied");
+    std::fs::write(&file, b"").unwrap();
+    let error = unpack(&file, &SMALL).unwrap_err();
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}

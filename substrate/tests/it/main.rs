@@ -1,0 +1,9 @@
+//! The reconcile's pure parts; the rest runs in the conformance suite against real processes.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod decide;
+mod derive;
+mod example;
+mod watch;
+mod wire;
