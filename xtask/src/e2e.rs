@@ -38,7 +38,8 @@ pub fn test(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Re
     command.args(["test", "--release", "--package", "e2e", "--"]).args(&options.filter);
     // Shown as it happens, one after another: each test starts a deployment that wants every core.
     command.args(["--nocapture", "--test-threads=1"]);
-    command.env("BOYLE_BINARY", binary);
+    // Failures say what they saw; where in the test's own futures is noise.
+    command.env("BOYLE_BINARY", binary).env("RUST_LIB_BACKTRACE", "0");
     if options.full {
         command.env("BOYLE_E2E", "full");
     }
