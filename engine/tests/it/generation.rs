@@ -1,18 +1,20 @@
 //! One request after the other: what an answer is, and how it ends.
 
 use crate::harness::{
-    CONTEXT_LENGTH, End, ROOMY, Transcript, alone, config, engine, request, run, take_events,
+    CONTEXT_LENGTH, End, ROOMY, Transcript, alone, config, engine, greedy, request, run,
+    take_events,
 };
 use crate::toy::{END_TOKEN, ToyExecutor, ToyExperts, VOCAB_SIZE};
 use engine::engine::{Advance, Now, SubmitError};
-use engine::request::{EndOfSequence, FinishReason, Request};
+use engine::request::{EndOfSequence, FinishReason, Request, Sampling};
+use engine::sampler::{self, History};
 use model::executor::{
     Batch, BlockId, CacheShape, Executor, ExpertCall, Experts, LogitsWanted, Progress, Segment,
 };
 use std::collections::BTreeMap;
 
-/// Greedy answer without an engine: the whole history in one segment, again for every token.
-fn naive_greedy(prompt: &[u32], count: usize) -> Vec<u32> {
+/// An answer without an engine: the whole history in one segment and its counts, again for every token.
+fn naive(prompt: &[u32], count: usize, sampling: &Sampling) -> Vec<u32> {
     let shape = CacheShape { block_tokens: CONTEXT_LENGTH, block_count: 1 };
     let mut tokens = prompt.to_vec();
     while tokens.len() < prompt.len() + count {
@@ -41,10 +43,11 @@ fn naive_greedy(prompt: &[u32], count: usize) -> Vec<u32> {
                 }
             }
         };
-        let best = (0..VOCAB_SIZE)
-            .reduce(|best, token| if logits[token] > logits[best] { token } else { best })
-            .unwrap();
-        tokens.push(best as u32);
+        let mut history = History::default();
+        history.add_prompt(prompt);
+        tokens[prompt.len()..].iter().for_each(|id| history.add_generated(*id));
+        let position = tokens.len() as u64;
+        tokens.push(sampler::draw(&logits, sampling, &history, position).unwrap());
     }
     tokens.split_off(prompt.len())
 }
@@ -68,8 +71,25 @@ fn greedy_equals_the_model_without_an_engine() {
     for first in 1..8 {
         let prompt = [first, 5, 9, first + 3, 2];
         let answer = alone(&endless(&prompt, 12));
-        assert_eq!(answer.token_ids(), naive_greedy(&prompt, 12));
+        assert_eq!(answer.token_ids(), naive(&prompt, 12, &greedy()));
         assert_eq!(finished(&answer), (FinishReason::Length, None));
+    }
+}
+
+#[test]
+fn draws_count_positions_from_the_prompt_and_penalties_count_tokens() {
+    let warm = Sampling { temperature: 50.0, seed: 3, ..greedy() };
+    let penalised = Sampling {
+        repetition_penalty: 1.4,
+        presence_penalty: 0.3,
+        frequency_penalty: 0.9,
+        ..greedy()
+    };
+    for sampling in [warm, penalised] {
+        let mut request = endless(&[2, 7, 1], 40);
+        request.sampling = sampling;
+        let answer = alone(&request);
+        assert_eq!(answer.token_ids(), naive(&[2, 7, 1], 40, &request.sampling));
     }
 }
 
