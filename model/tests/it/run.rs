@@ -1,4 +1,4 @@
-//! Helpers to run passes.
+//! Runs passes with all experts at hand.
 
 use model::executor::{
     Batch, BlockId, CacheShape, Executor, Experts, Logits, LogitsWanted, Segment,

@@ -2,7 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "helpers outside of test functions may fail a test"
+    reason = "functions that tests share may fail a test"
 )]
 
 mod admission;

@@ -36,11 +36,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         to: "model",
         reason: "`boyle oracle` runs a checkpoint without an agent, and `boyle up` reads its facts for the planner",
     },
-    Exception {
-        from: "cli",
-        to: "proto",
-        reason: "`boyle status` and the process substrate ask agents and router by gRPC",
-    },
 ];
 
 /// Compares the workspace's arrows with the table.
