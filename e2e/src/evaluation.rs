@@ -1,8 +1,10 @@
 //! The evaluation set of the embedded model.
 
+use crate::client::{Answer, Client, Progress, Sampling};
 use crate::repository;
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use std::time::Instant;
 
 /// One question with its answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,6 +14,8 @@ pub struct Question {
     pub answer: String,
     /// What another implementation generates greedily, in f32.
     pub greedy: String,
+    /// Whether that was right.
+    pub right: bool,
 }
 
 /// All of them, in the file's order.
@@ -43,4 +47,22 @@ pub fn longest(count: usize) -> Result<Vec<Question>> {
     all.sort_by_key(|question| std::cmp::Reverse(question.greedy.len()));
     all.truncate(count);
     Ok(all)
+}
+
+/// Greedy answers to all of them, at most `at_once` at a time, in their order.
+///
+/// # Errors
+/// The first question's that failed.
+pub async fn greedy_answers(
+    client: &Client,
+    questions: &[Question],
+    at_once: usize,
+) -> Result<Vec<Answer>> {
+    let asked: Vec<_> = questions.iter().map(|q| (q.question.clone(), Sampling::Greedy)).collect();
+    let started = Instant::now();
+    let answers = client.ask_all(&asked, at_once, &Progress::default()).await?;
+    let tokens: u64 = answers.iter().map(|answer| answer.completion_tokens).sum();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{} questions, {at_once} at once: {tokens} tokens in {seconds:.1} s", asked.len());
+    Ok(answers)
 }

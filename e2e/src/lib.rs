@@ -7,6 +7,7 @@ pub mod client;
 pub mod deployment;
 pub mod evaluation;
 pub mod processes;
+pub mod python;
 pub mod status;
 pub mod waiting;
 

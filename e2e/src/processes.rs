@@ -27,6 +27,22 @@ pub fn interrupt(pid: u32) -> Result<()> {
     signal(pid, libc::SIGINT)
 }
 
+/// Stops a process where it is, as a machine does that swaps or a network that is cut.
+///
+/// # Errors
+/// As [`kill`].
+pub fn freeze(pid: u32) -> Result<()> {
+    signal(pid, libc::SIGSTOP)
+}
+
+/// Lets a frozen process go on.
+///
+/// # Errors
+/// As [`kill`].
+pub fn thaw(pid: u32) -> Result<()> {
+    signal(pid, libc::SIGCONT)
+}
+
 fn signal(pid: u32, signal: libc::c_int) -> Result<()> {
     let target = libc::pid_t::try_from(pid).context("a pid that is none")?;
     // SAFETY: kill takes two integers and touches no memory of ours.
