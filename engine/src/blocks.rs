@@ -42,6 +42,11 @@ impl BlockAllocator {
         self.shape.block_count
     }
 
+    /// Positions that the whole cache holds.
+    pub fn positions(&self) -> usize {
+        self.shape.block_count.saturating_mul(self.shape.block_tokens)
+    }
+
     pub fn free_count(&self) -> usize {
         self.free.len()
     }

@@ -91,7 +91,7 @@ pub enum SubmitError {
     #[error("token id {token_id} is outside the vocabulary of {vocab_size}")]
     TokenOutOfRange { token_id: u32, vocab_size: usize },
     #[error(
-        "the sequence needs {needed} KV blocks and the cache has {total}; raise kvCache or lower max_tokens"
+        "the prompt needs {needed} KV blocks and the cache has {total}; shorten the prompt or enlarge the cache"
     )]
     NeverFits { needed: usize, total: usize },
 }
@@ -147,8 +147,9 @@ impl Engine {
         self.check_tokens(&request)?;
         let prompt_tokens = request.prompt_token_ids.len();
         let room = self.config.context_length - prompt_tokens;
-        request.stop.max_tokens = request.stop.max_tokens.min(room);
-        // The last token of an answer is never computed with.
+        // The last token of an answer is never computed with, so it needs no place in the cache.
+        let cached = (self.scheduler.blocks().positions() + 1).saturating_sub(prompt_tokens);
+        request.stop.max_tokens = request.stop.max_tokens.min(room).min(cached.max(1));
         let computed = prompt_tokens + request.stop.max_tokens.saturating_sub(1);
         let (sequence, finish) =
             Sequence::new(request, &self.config.end_token_ids, &*self.vocabulary);

@@ -39,7 +39,7 @@ pub struct Sampling {
 /// When a sequence ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// Emitted tokens included; the engine lowers it to what the context holds.
+    /// Emitted tokens included; the engine lowers it to what the context and the cache hold.
     pub max_tokens: usize,
     pub strings: Vec<String>,
     pub token_ids: Vec<u32>,

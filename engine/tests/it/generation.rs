@@ -177,13 +177,22 @@ fn what_can_never_work_is_refused() {
         engine.submit(bad_emitted),
         Err(SubmitError::TokenOutOfRange { token_id: 77, vocab_size: VOCAB_SIZE })
     );
-    // 20 positions: a prompt of one and 20 tokens, of which the last is not computed with, just fit.
     assert_eq!(
-        engine.submit(endless(&[1], 21)),
+        engine.submit(request(&[1; 21])),
         Err(SubmitError::NeverFits { needed: 6, total: 5 })
     );
-    let id = engine.submit(endless(&[1], 20)).unwrap();
-    assert_eq!(run(&mut engine)[&id].tokens.len(), 20);
+}
+
+#[test]
+fn answers_end_where_the_cache_does() {
+    let (mut engine, _) = engine(config(), CacheShape { block_tokens: 4, block_count: 5 });
+    // 20 positions: the last token of an answer is not computed with.
+    for (prompt, expected) in [(&[1; 1][..], 20), (&[1; 19], 2), (&[1; 20], 1)] {
+        let id = engine.submit(endless(prompt, 30)).unwrap();
+        let answer = run(&mut engine).remove(&id).unwrap();
+        assert_eq!(answer.tokens.len(), expected);
+        assert_eq!(finished(&answer), (FinishReason::Length, None));
+    }
 }
 
 #[test]
