@@ -63,10 +63,21 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the model has no token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| TokenizerError::Encode { reason: error.to_string() })?;
+        Self::ids(self.inner.encode_fast(text, false))
+    }
+
+    /// Token ids of a prompt that no chat template made: with the special tokens that the tokeniser's own
+    /// post-processor puts around it (a beginning-of-sequence token in Llama's, none in R1's).
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] as for [`Self::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Self::ids(self.inner.encode_fast(text, true))
+    }
+
+    fn ids(encoded: tokenizers::Result<tokenizers::Encoding>) -> Result<Vec<u32>, TokenizerError> {
+        let encoding =
+            encoded.map_err(|error| TokenizerError::Encode { reason: error.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 

@@ -50,7 +50,9 @@ fn prepare_blocking(text: &ModelText, input: Input) -> Result<Prompt, Refusal> {
             Ok(Prompt { token_ids: ids.ids, reasoning: Reasoning::Closed })
         }
         Input::Text(prompt) => {
-            let token_ids = encode(text, "prompt", &prompt)?;
+            let encoded = text.tokenizer.encode_prompt(&prompt);
+            let token_ids =
+                encoded.map_err(|error| Refusal::invalid("prompt", error.to_string()))?;
             Ok(Prompt { token_ids, reasoning: Reasoning::Closed })
         }
         Input::Chat(chat) => {
@@ -58,14 +60,12 @@ fn prepare_blocking(text: &ModelText, input: Input) -> Result<Prompt, Refusal> {
             let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let now = UnixSeconds(seconds.map_or(0, |it| it.as_secs()));
             let rendered = text.template.render_at(&chat, now).map_err(|error| refuse(&error))?;
-            let token_ids = encode(text, "messages", &rendered.text)?;
+            let encoded = text.tokenizer.encode(&rendered.text);
+            let token_ids =
+                encoded.map_err(|error| Refusal::invalid("messages", error.to_string()))?;
             Ok(Prompt { token_ids, reasoning: rendered.reasoning })
         }
     }
-}
-
-fn encode(text: &ModelText, param: &'static str, prompt: &str) -> Result<Vec<u32>, Refusal> {
-    text.tokenizer.encode(prompt).map_err(|error| Refusal::invalid(param, error.to_string()))
 }
 
 fn refuse(error: &TemplateError) -> Refusal {

@@ -221,3 +221,22 @@ fn mutated_files_are_refused_or_work() {
         }
     }
 }
+
+#[test]
+fn prompts_get_what_the_post_processor_adds() {
+    let text = std::fs::read_to_string(tiny_r1().join("tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let bos = "<｜begin▁of▁sentence｜>";
+    json["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [0], "tokens": [bos]}},
+    });
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let with_bos = Tokenizer::open(folder.path()).unwrap();
+    let plain = with_bos.encode("1 + 2").unwrap();
+    assert_eq!(with_bos.encode_prompt("1 + 2").unwrap(), [&[0], &plain[..]].concat());
+    assert_eq!(open().encode_prompt("1 + 2").unwrap(), plain);
+}
