@@ -39,6 +39,7 @@ pub struct Agent {
     /// Layer → experts in memory.
     pub resident: BTreeMap<u32, BTreeSet<u32>>,
     pub sequences_running: usize,
+    pub sequences_waiting: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
