@@ -117,7 +117,7 @@ pub struct StateArguments {
 const CHAT_HELP: &str = "\
 The model's reasoning is shown dimmed, its answer plain. When standard output is not a terminal, only the answer \
 goes there and the reasoning goes to standard error. At the prompt, /new starts another conversation and /quit or \
-Ctrl-D leaves.
+Ctrl-D leaves. A model whose context is too short for a conversation is asked each question on its own.
 
 Examples:
   boyle chat                                      talk

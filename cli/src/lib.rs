@@ -2,6 +2,9 @@
 //!
 //! A library so that tests can drive the process substrate; `main` only parses the command line.
 
+#[macro_use]
+mod output;
+
 pub mod arguments;
 mod chat;
 pub mod embedded;
@@ -29,7 +32,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match dispatch(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", describe(&*error));
+            note_line!("error: {}", describe(&*error));
             ExitCode::FAILURE
         }
     }

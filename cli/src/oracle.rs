@@ -36,7 +36,7 @@ fn check_one(directory: &Path, path: KernelPath) -> Verdict {
     match check(directory, path) {
         Ok(report) => {
             let (equal, total) = report.greedy();
-            println!(
+            print_line!(
                 "{place}  largest logit difference {:.3e}  cosine {:.6}  greedy equal {equal}/{total}  {}",
                 report.logit_difference_max(),
                 report.cosine_min(),
@@ -45,7 +45,7 @@ fn check_one(directory: &Path, path: KernelPath) -> Verdict {
             report.verdict()
         }
         Err(error) => {
-            println!("{place}  FAIL  {}", describe(&error));
+            print_line!("{place}  FAIL  {}", describe(&error));
             Verdict::Fail
         }
     }

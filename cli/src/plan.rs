@@ -2,6 +2,7 @@
 
 use crate::arguments::PlanArguments;
 use crate::memory::readable;
+use crate::output;
 use crate::resolve::Resolved;
 use planner::plan::{Plan, Planned};
 use planner::spec::ServingSpec;
@@ -16,16 +17,16 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let spec = resolved.spec()?;
     let Planned { plan, waiting } = resolved.plan(&spec)?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&plan)?);
+        print_line!("{}", serde_json::to_string_pretty(&plan)?);
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{}", planner::render::Rendered(&plan));
-    println!("memory (each agent may use {})", readable(resolved.agent_memory_bytes));
+    output::print(&planner::render::Rendered(&plan).to_string());
+    print_line!("memory (each agent may use {})", readable(resolved.agent_memory_bytes));
     for agent in plan.agents.keys() {
-        println!("  {agent}: {}", memory_line(&spec, &plan, agent));
+        print_line!("  {agent}: {}", memory_line(&spec, &plan, agent));
     }
     for shortfall in waiting {
-        println!("! {shortfall}");
+        print_line!("! {shortfall}");
     }
     Ok(ExitCode::SUCCESS)
 }

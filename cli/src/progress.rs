@@ -39,7 +39,7 @@ impl Progress {
         match self {
             Self::Bar(bar) => bar.set_message(text.to_owned()),
             Self::Lines { at } => {
-                eprintln!("boyle: {text}");
+                note_line!("boyle: {text}");
                 *at = Instant::now();
             }
         }
@@ -57,7 +57,7 @@ impl Progress {
             }
             Self::Lines { at } => {
                 if at.elapsed() >= LINE_EVERY {
-                    eprintln!("boyle: {text}");
+                    note_line!("boyle: {text}");
                     *at = Instant::now();
                 }
             }
@@ -139,12 +139,16 @@ fn describe(status: &DeploymentStatus, loaded: u64, total: u64) -> String {
     let agents = status.agents;
     match status.phase {
         Phase::Pending => format!("starting {} agents", agents.desired),
-        Phase::Loading | Phase::Available | Phase::Degraded | Phase::Failed => format!(
-            "{} of {} agents ready, {} of {} loaded",
-            agents.ready,
-            agents.desired,
-            readable(loaded),
-            readable(total)
-        ),
+        Phase::Loading | Phase::Available | Phase::Degraded | Phase::Failed => {
+            let trouble = status.reasons.iter().find(|reason| !is_waiting(reason));
+            let trouble = trouble.map(|reason| format!("; {reason}")).unwrap_or_default();
+            format!(
+                "{} of {} agents ready, {} of {} loaded{trouble}",
+                agents.ready,
+                agents.desired,
+                readable(loaded),
+                readable(total)
+            )
+        }
     }
 }

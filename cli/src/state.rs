@@ -250,6 +250,11 @@ impl DeploymentDirectory {
         serde_json::from_slice(&text).map(Some).map_err(|source| StateError::Json { path, source })
     }
 
+    /// How long ago one of the folder's files was written; `None` when the file or the clock does not tell.
+    pub fn age(&self, file: &str) -> Option<Duration> {
+        std::fs::metadata(self.path.join(file)).ok()?.modified().ok()?.elapsed().ok()
+    }
+
     /// Replaces one of the folder's JSON files; readers see the old or the new one, never a part.
     ///
     /// # Errors

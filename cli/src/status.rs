@@ -1,10 +1,12 @@
 //! `boyle status`: what runs on this machine.
 
 use crate::arguments::StatusArguments;
+use crate::output;
 use crate::state::{DeploymentDirectory, Holder, StateRoot};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 use substrate::status::AgentDetail;
 use substrate::{DeploymentStatus, Phase};
 
@@ -14,7 +16,11 @@ struct Entry {
     holder: Holder,
     logs: String,
     status: Option<DeploymentStatus>,
+    age: Option<Duration>,
 }
+
+/// A status is written at least every second, unless a call to an agent hangs; an older one says nothing.
+const AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Prints the status of every deployment that runs; exits with 1 when none does.
 ///
@@ -27,18 +33,18 @@ pub fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
         entries.extend(entry(&directory)?);
     }
     if entries.is_empty() {
-        eprintln!(
+        note_line!(
             "Nothing runs (looked in {}). Start the embedded model with `boyle up`, or just ask it with \
              `boyle chat`.",
             root.path().display()
         );
     } else if arguments.json {
         for entry in &entries {
-            println!("{}", to_json(entry)?);
+            print_line!("{}", to_json(entry)?);
         }
     } else {
         let texts: Vec<String> = entries.iter().map(to_text).collect();
-        print!("{}", texts.join("\n"));
+        output::print(&texts.join("\n"));
     }
     Ok(if entries.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -50,12 +56,13 @@ fn entry(directory: &DeploymentDirectory) -> anyhow::Result<Option<Entry>> {
         holder,
         logs: directory.logs().display().to_string(),
         status: directory.read("status.json")?,
+        age: directory.age("status.json"),
     }))
 }
 
 /// The status with what only this command knows beside it.
 fn to_json(entry: &Entry) -> anyhow::Result<serde_json::Value> {
-    let Entry { name, holder, logs, status } = entry;
+    let Entry { name, holder, logs, status, age } = entry;
     let mut object = match status {
         Some(status) => serde_json::to_value(status)?,
         None => json!({"phase": Phase::Pending}),
@@ -69,13 +76,14 @@ fn to_json(entry: &Entry) -> anyhow::Result<serde_json::Value> {
             ("name".to_owned(), json!(name)),
             ("pid".to_owned(), json!(pid)),
             ("logs".to_owned(), json!(logs)),
+            ("ageSeconds".to_owned(), json!(age.map(|age| age.as_secs()))),
         ]);
     }
     Ok(object)
 }
 
 fn to_text(entry: &Entry) -> String {
-    let Entry { name, holder, logs, status } = entry;
+    let Entry { name, holder, logs, status, age } = entry;
     let Some(status) = status else { return format!("{name}: {holder}\n") };
     let mut text = format!("{name}: {}", status.phase);
     let url = status.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
@@ -104,6 +112,10 @@ fn to_text(entry: &Entry) -> String {
     }
     for reason in &status.reasons {
         let _ = writeln!(text, "  ! {reason}");
+    }
+    if let Some(age) = age.filter(|age| *age > AGE_MAX) {
+        let seconds = age.as_secs();
+        let _ = writeln!(text, "  ! this is {seconds} s old; the process that runs it may hang");
     }
     text
 }

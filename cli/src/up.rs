@@ -41,7 +41,7 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<ExitCode> {
     };
     let result = local.drive(work).await;
     progress.finish();
-    eprintln!("boyle: stopping; Ctrl-C again kills at once");
+    note_line!("boyle: stopping; Ctrl-C again kills at once");
     tokio::select! {
         stopped = local.stop() => stopped?,
         // Children die with this process.
@@ -77,11 +77,11 @@ impl About {
     fn announce(&self, url: &str) {
         let Self { name, logs, pid, format } = self;
         match format {
-            Format::Json => println!(
+            Format::Json => print_line!(
                 "{}",
                 json!({"url": url, "model": name, "pid": pid, "logs": logs})
             ),
-            Format::Text => println!(
+            Format::Text => print_line!(
                 "\
 {name} is available at {url}
 
@@ -104,10 +104,10 @@ async fn report_changes(statuses: &mut watch::Receiver<DeploymentStatus>) {
         let news = status.reasons.iter().filter(|reason| is_news(reason));
         let news: BTreeSet<String> = news.map(ToString::to_string).collect();
         for reason in news.difference(&told) {
-            eprintln!("boyle: {reason}");
+            note_line!("boyle: {reason}");
         }
         if status.phase != phase {
-            eprintln!("boyle: {}", describe(&status));
+            note_line!("boyle: {}", describe(&status));
         }
         (phase, told) = (status.phase, news);
     }

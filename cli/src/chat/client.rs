@@ -47,7 +47,7 @@ pub enum Piece<'a> {
 pub struct ChatClient {
     http: reqwest::Client,
     base: String,
-    model: String,
+    model: Model,
     temperature: f32,
 }
 
@@ -66,13 +66,18 @@ impl ChatClient {
         let models: Models =
             response.json().await.map_err(|error| foreign(crate::describe(&error)))?;
         let first = models.data.into_iter().next();
-        let model = first.ok_or_else(|| foreign("it serves no model".to_owned()))?.id;
-        Ok(Self { http, base, model, temperature })
+        let model = first.ok_or_else(|| foreign("it serves no model".to_owned()));
+        Ok(Self { http, base, model: model?, temperature })
     }
 
     /// The served model's name.
     pub fn model(&self) -> &str {
-        &self.model
+        &self.model.id
+    }
+
+    /// Tokens that its context holds, where the API says so.
+    pub fn context_length(&self) -> Option<u32> {
+        self.model.max_model_len
     }
 
     /// Streams the answer to a conversation and returns it without its reasoning.
@@ -85,7 +90,7 @@ impl ChatClient {
         show: &mut dyn FnMut(Piece<'_>),
     ) -> Result<String, ClientError> {
         let body = json!({
-            "model": self.model,
+            "model": self.model.id,
             "messages": messages,
             "stream": true,
             "temperature": self.temperature,
@@ -157,9 +162,11 @@ struct Models {
     data: Vec<Model>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Model {
     id: String,
+    /// As vLLM and this router report it.
+    max_model_len: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

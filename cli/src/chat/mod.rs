@@ -24,6 +24,9 @@ const FOREIGN_START_MAX: Duration = Duration::from_secs(600);
 /// How often its status file is looked at meanwhile.
 const FOREIGN_START_LOOK: Duration = Duration::from_millis(50);
 
+/// Shortest context, in tokens, that holds more than one question with its reasoning.
+const CONVERSATION_CONTEXT_MIN: u32 = 1024;
+
 /// Chats until the question is answered or the person leaves.
 ///
 /// # Errors
@@ -124,6 +127,26 @@ struct Talk {
     temperature: f32,
 }
 
+/// What a question is asked with.
+#[derive(Clone, Copy, Debug)]
+enum Recall {
+    /// Everything said before.
+    Conversation,
+    /// Nothing: a model with so short a context has not learnt to take earlier turns into account either.
+    Nothing { context_length: u32 },
+}
+
+impl Recall {
+    fn of(context_length: Option<u32>) -> Self {
+        match context_length {
+            Some(context_length) if context_length < CONVERSATION_CONTEXT_MIN => {
+                Self::Nothing { context_length }
+            }
+            Some(_) | None => Self::Conversation,
+        }
+    }
+}
+
 /// How one question ended.
 enum Turn {
     Answered,
@@ -133,7 +156,12 @@ enum Turn {
 impl Talk {
     async fn with(self, url: &str, signals: &mut Signals) -> anyhow::Result<ExitCode> {
         let client = ChatClient::connect(url, self.temperature).await?;
-        let mut conversation = Conversation { client, messages: Vec::new(), screen: Screen::new() };
+        let mut conversation = Conversation {
+            recall: Recall::of(client.context_length()),
+            client,
+            messages: Vec::new(),
+            screen: Screen::new(),
+        };
         match self.question {
             Some(question) => match conversation.ask(question, signals).await? {
                 Turn::Answered => Ok(ExitCode::SUCCESS),
@@ -146,6 +174,7 @@ impl Talk {
 
 struct Conversation {
     client: ChatClient,
+    recall: Recall,
     messages: Vec<Message>,
     screen: Screen,
 }
@@ -153,7 +182,16 @@ struct Conversation {
 impl Conversation {
     /// Questions from the prompt until the person leaves.
     async fn converse(&mut self, signals: &mut Signals) -> anyhow::Result<ExitCode> {
-        eprintln!("Talking to {}. /new starts over, Ctrl-D leaves.", self.client.model());
+        let model = self.client.model();
+        match self.recall {
+            Recall::Conversation => {
+                note_line!("Talking to {model}. /new starts over, Ctrl-D leaves.");
+            }
+            Recall::Nothing { context_length } => note_line!(
+                "Talking to {model}. Its context of {context_length} tokens is too short to remember: each \
+                 question stands alone. Ctrl-D leaves."
+            ),
+        }
         let prompt = Prompt::start();
         loop {
             let line = tokio::select! {
@@ -171,7 +209,7 @@ impl Conversation {
                         return Ok(Ending::Terminate.exit_code());
                     }
                     // The next question may work.
-                    Err(error) => eprintln!("error: {}", describe(&error)),
+                    Err(error) => note_line!("error: {}", describe(&error)),
                 },
             }
         }
@@ -198,13 +236,16 @@ impl Conversation {
                     break Turn::Answered;
                 }
                 Err(error) if is_too_long(&error) && messages.len() > 2 => {
-                    eprintln!("(the conversation is too long; its beginning is forgotten)");
+                    note_line!("(the conversation is too long; its beginning is forgotten)");
                     messages.drain(..2);
                 }
                 Err(error) => return Err(error),
             }
         };
-        self.messages = messages;
+        match self.recall {
+            Recall::Conversation => self.messages = messages,
+            Recall::Nothing { .. } => {}
+        }
         Ok(turn)
     }
 }

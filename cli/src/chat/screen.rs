@@ -1,7 +1,8 @@
 //! Reasoning dimmed, answers plain.
 
 use super::client::Piece;
-use std::io::{IsTerminal as _, Write as _};
+use crate::output;
+use std::io::IsTerminal as _;
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
@@ -86,7 +87,7 @@ impl Screen {
                     self.reasoning("\n\n");
                 }
                 self.state = State::Answering;
-                write_out(text);
+                output::print(text);
             }
         }
     }
@@ -96,7 +97,7 @@ impl Screen {
         match self.state {
             State::Fresh => {}
             State::Reasoning => self.reasoning("\n"),
-            State::Answering => write_out("\n"),
+            State::Answering => output::print("\n"),
         }
         self.state = State::Fresh;
         self.held.clear();
@@ -104,14 +105,8 @@ impl Screen {
 
     fn reasoning(&self, text: &str) {
         match self.target {
-            Target::Terminal => write_out(text),
-            Target::Pipe => eprint!("{text}"),
+            Target::Terminal => output::print(text),
+            Target::Pipe => output::note(text),
         }
     }
-}
-
-/// Whoever reads may be gone already, which is no failure of the chat.
-fn write_out(text: &str) {
-    let mut out = std::io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

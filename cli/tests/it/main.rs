@@ -4,6 +4,7 @@
 
 mod command_line;
 mod conformance;
+mod crash;
 mod lock;
 mod processes;
 mod unpack;
