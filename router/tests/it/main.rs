@@ -1,9 +1,5 @@
 //! The router against scripted agents on loopback, and its pure parts by themselves.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "functions that tests share may fail a test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "functions that tests share may fail a test")]
 
 mod admission;
 mod agent;
