@@ -87,18 +87,21 @@ fn perform(step: Step, workspace: &Workspace, counts: &mut Counts) -> Result<()>
                 .args(["doc", "--workspace", "--no-deps", "--release"])
                 .env("RUSTDOCFLAGS", "-D warnings"),
         ),
-        Step::Tests => process::watched(&mut tests(workspace), |line| {
-            *counts += Counts::in_line(line);
-        }),
+        Step::Tests => tests(workspace, counts),
         Step::E2e => e2e::test(workspace, &e2e::Options::all(), counts),
     }
 }
 
-/// Every crate's tests but the black-box ones, which have a step of their own.
-fn tests(workspace: &Workspace) -> Command {
-    let mut command = workspace.cargo();
-    command.args(["test", "--workspace", "--exclude", "e2e", "--release", "--no-fail-fast"]);
-    command
+/// Every crate's tests but the black-box ones, which have a step of their own. All packages are named each time, so
+/// that dependencies are compiled with one set of features for all steps.
+fn tests(workspace: &Workspace, counts: &mut Counts) -> Result<()> {
+    let kinds: [&[&str]; 2] = [&["--lib", "--bins", "--test", "it"], &["--doc"]];
+    for kind in kinds {
+        let mut command = workspace.cargo();
+        command.args(["test", "--workspace", "--release", "--no-fail-fast"]).args(kind);
+        process::watched(&mut command, |line| *counts += Counts::in_line(line))?;
+    }
+    Ok(())
 }
 
 /// Bans, licences and sources need no network. Advisories do: without it the step passes and says what it left out.

@@ -16,6 +16,9 @@ pub struct Options {
     full: bool,
 }
 
+/// The test target, which no other package has.
+const TARGET: &str = "black_box";
+
 /// Builds and runs them with their output shown.
 ///
 /// # Errors
@@ -32,10 +35,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
 /// # Errors
 /// When the build fails or a test does.
 pub fn test(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Result<()> {
-    process::passed(workspace.cargo().args(["build", "--release", "--package", "cli"]))?;
+    // Cargo builds the binary for the integration tests of its package, with the features that those steps share.
+    let build = ["test", "--workspace", "--release", "--no-run", "--test", "it", "--test", TARGET];
+    process::passed(workspace.cargo().args(build))?;
     let binary = workspace.metadata()?.target_directory.join("release/boyle");
     let mut command = workspace.cargo();
-    command.args(["test", "--release", "--package", "e2e", "--"]).args(&options.filter);
+    command
+        .args(["test", "--workspace", "--release", "--test", TARGET, "--"])
+        .args(&options.filter);
     // Shown as it happens, one after another: each test starts a deployment that wants every core.
     command.args(["--nocapture", "--test-threads=1"]);
     // Failures say what they saw; where in the test's own futures is noise.
