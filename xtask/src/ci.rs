@@ -5,7 +5,7 @@ use crate::workspace::Workspace;
 use crate::{e2e, process, tidy, tools};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long fetching the advisory database may take before we call it unreachable.
