@@ -150,7 +150,7 @@ impl<B: Backend> Runner<B> {
         let backend = &*self.backend;
         let layer = &self.model.layers[index];
         let eps = self.shape.rms_norm_eps;
-        let context = Pass { backend, rows: &pass.rows, eps, pairing: self.pairing() };
+        let context = Pass { backend, rows: &pass.rows, pairing: self.pairing() };
         let input = backend.rms_norm(&pass.hidden, &layer.attention_norm, eps);
         let attended = layer.attention.forward(&context, &input, &mut self.caches[index]);
         backend.add(&mut pass.hidden, &attended);

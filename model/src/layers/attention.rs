@@ -3,12 +3,15 @@
 use crate::backend::{Backend, Latent, Split, WeightTypes};
 use crate::config::{Gqa, Mla, RopePairing};
 
+/// The norms of compressed queries and latents have their own eps, whatever `rms_norm_eps` says (a checkpoint may
+/// write 1e-5 there): DeepSeek's modelling code and Hugging Face's leave it at its default.
+const COMPRESSED_NORM_EPS: f32 = 1e-6;
+
 /// What attention needs from outside its own weights.
 #[derive(Debug)]
 pub struct Pass<'a, B: Backend> {
     pub backend: &'a B,
     pub rows: &'a B::Rows,
-    pub eps: f32,
     pub pairing: RopePairing,
 }
 
@@ -73,7 +76,7 @@ impl<B: Backend> MlaQuery<B> {
             Self::Direct(matrix) => backend.project(input, matrix, None),
             Self::Compressed { down, norm, up } => {
                 let compressed = backend.project(input, down, None);
-                let compressed = backend.rms_norm(&compressed, norm, pass.eps);
+                let compressed = backend.rms_norm(&compressed, norm, COMPRESSED_NORM_EPS);
                 backend.project(&compressed, up, None)
             }
         }
@@ -101,7 +104,7 @@ impl<B: Backend> MlaLayer<B> {
             &key,
             Split { groups: 1, first: shape.kv_lora_rank, second: shape.qk_rope_head_dim },
         );
-        let c_kv = backend.rms_norm(&c_kv, &self.kv_a_norm, pass.eps);
+        let c_kv = backend.rms_norm(&c_kv, &self.kv_a_norm, COMPRESSED_NORM_EPS);
         backend.rope(&mut k_rope, rows, pass.pairing);
         backend.store_latent(cache, rows, Latent { latent: &c_kv, rope: &k_rope });
 

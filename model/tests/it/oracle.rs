@@ -50,6 +50,27 @@ fn fast_paths_match_hugging_face() {
     }
 }
 
+/// Answers of an independent pass (`naive_fixtures.py`) for another fixture's weights under another configuration:
+/// V2's gate limited to groups, and norms inside attention that keep their own eps.
+#[test]
+fn derived_fixtures_match_a_naive_pass() {
+    for (name, weights) in [("v2-grouped", "v2-lite"), ("v3-wide-eps", "v3")] {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, from) in
+            [("config.json", name), ("model.safetensors", weights), ("golden.json", name)]
+        {
+            std::fs::copy(fixture(from).join(file), folder.path().join(file)).unwrap();
+        }
+        let report = check(folder.path(), KernelPath::Reference).unwrap();
+        assert_eq!(report.verdict(), Verdict::Pass, "{name}: {report}");
+        // Not their tokens: v3-wide-eps has a gate that is decided by 0.0003, where bf16 rows choose another expert.
+        for path in KernelPath::available() {
+            let report = check(folder.path(), path).unwrap();
+            assert!(report.cosine_min() >= 0.999, "{name}: {report}");
+        }
+    }
+}
+
 /// A verdict that cannot fail proves nothing: answers of another model must not pass.
 #[test]
 fn another_models_answers_fail() {
