@@ -65,7 +65,11 @@ pub struct Patience {
     /// A stream is silent this long although its home reports that it is well. Prefills of long prompts on loaded
     /// machines take minutes; this is for agents that are wedged.
     pub silence_with_status: Duration,
-    /// Statuses come every second; a home without one for this long is not chosen.
+    /// Statuses come every second; a home without one for this long is chosen only when every other one is so too.
+    /// Without this, each new request that meets a frozen home would wait until the home counts as lost.
+    pub status_late: Duration,
+    /// A home without a status for this long counts as lost: it is not chosen, and its silent streams go on elsewhere.
+    /// It bounds how long the streams of a frozen or partitioned home stand still.
     pub status: Duration,
     /// After this, a stream's response begins even if no home has accepted the prompt yet; later errors then travel
     /// inside the stream instead of as a status code.
@@ -82,7 +86,8 @@ impl Default for Patience {
             hold: Duration::from_secs(120),
             silence_without_status: Duration::from_secs(5),
             silence_with_status: Duration::from_secs(600),
-            status: Duration::from_secs(20),
+            status_late: Duration::from_millis(2500),
+            status: Duration::from_secs(5),
             response_start: Duration::from_secs(5),
             keep_alive: Duration::from_secs(5),
             shutdown: Duration::from_secs(10),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 /// Homes in one set; each costs a connection and a watch.
@@ -59,6 +60,26 @@ pub struct Report {
     pub sequences: u32,
     /// In tokens; 0 when unknown.
     pub context_length: u32,
+    /// When it came.
+    pub heard_at: Instant,
+}
+
+/// How far a status can be trusted. Less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Freshness {
+    Fresh,
+    /// The next one is overdue: the home may be frozen.
+    Late,
+}
+
+impl Report {
+    fn freshness(&self, now: Instant, patience: &Patience) -> Freshness {
+        if now.saturating_duration_since(self.heard_at) < patience.status_late {
+            Freshness::Fresh
+        } else {
+            Freshness::Late
+        }
+    }
 }
 
 impl Condition {
@@ -229,22 +250,24 @@ impl Homes {
 
     // -- getters
 
-    /// The least loaded ready home that is not in `avoid`; ties go to the smallest id.
+    /// The least loaded ready home that is not in `avoid`, those with a late status last; ties go to the smallest id.
     pub fn pick(&self, avoid: &BTreeSet<String>) -> Pick {
+        let now = Instant::now();
         let set = self.lock();
         let mut ready = 0_usize;
         let best = set
             .homes
             .values()
             .filter_map(|home| {
-                let sequences = home.condition.borrow().ready()?.sequences;
+                let condition = home.condition.borrow();
+                let report = condition.ready()?;
                 ready += 1;
-                let load = home.in_flight.load(Ordering::Relaxed).saturating_add(sequences);
-                (!avoid.contains(&home.agent_id)).then_some((load, home))
+                let in_flight = home.in_flight.load(Ordering::Relaxed);
+                let load = in_flight.saturating_add(report.sequences);
+                let order = (report.freshness(now, &self.patience), load, &home.agent_id);
+                (!avoid.contains(&home.agent_id)).then_some((order, home))
             })
-            .min_by(|(load, home), (other_load, other)| {
-                (load, &home.agent_id).cmp(&(other_load, &other.agent_id))
-            });
+            .min_by(|(order, _), (other, _)| order.cmp(other));
         match best {
             Some((_, home)) => Pick::Home(Lease::new(Arc::clone(home))),
             None if ready > 0 => Pick::AllAvoided,

@@ -80,7 +80,17 @@ impl Link {
         let message = unless_silent(&mut self.condition, patience, self.events.message()).await;
         let event = match message {
             Err(reason) => return Err(self.broken(reason)),
-            Ok(Err(status)) => return Err(classify(self.lease.agent_id(), &status)),
+            Ok(Err(status)) => {
+                return Err(match classify(self.lease.agent_id(), &status) {
+                    // It had taken the sequence. An engine that dies of a sequence answers UNAVAILABLE to it; that
+                    // must count, or the sequence would go round and kill every home for ever.
+                    Loss::Full { agent_id } => {
+                        Loss::Broken { agent_id, reason: status.message().to_owned() }
+                    }
+                    Loss::Unavailable { agent_id, reason } => Loss::Broken { agent_id, reason },
+                    loss => loss,
+                });
+            }
             Ok(Ok(None)) => return Err(self.broken("the stream ended early".to_owned())),
             Ok(Ok(Some(message))) => message.event,
         };

@@ -5,7 +5,7 @@ use proto::v1::agent_client::AgentClient;
 use proto::v1::{AgentPhase, AgentStatus, GetStatusRequest};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -75,6 +75,7 @@ impl Watcher {
                 phase: AgentPhase::try_from(status.phase).unwrap_or(AgentPhase::Unassigned),
                 sequences: load.sequences_running.saturating_add(load.sequences_waiting),
                 context_length: status.context_length,
+                heard_at: Instant::now(),
             }));
         }
     }

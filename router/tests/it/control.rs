@@ -1,10 +1,11 @@
 //! The set of homes: generations, choice, and what becomes of streams when it changes.
 
 use crate::agent::{Act, ScriptedAgent};
-use crate::world::{MODEL, Streamed, World, chat_body, home, patience, reasoning_answer};
+use crate::world::{MODEL, Streamed, WAIT, World, chat_body, home, patience, reasoning_answer};
 use proto::v1::{AgentPhase, Home, SetHomesRequest};
 use router::RouterConfig;
 use serde_json::json;
+use std::time::Duration;
 use tonic::Code;
 
 fn agent(id: &str) -> ScriptedAgent {
@@ -64,6 +65,26 @@ async fn the_least_loaded_home_is_chosen_and_ties_go_by_id() {
     world.wait_for_ready(2).await;
     world.chat(&chat_body(json!({}))).await;
     assert_eq!((a.requests_so_far(), b.requests_so_far()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_home_with_a_late_status_is_chosen_last() {
+    let status_late = Duration::from_millis(200);
+    let (mut a, mut b) = (agent("a"), agent("b"));
+    let late = router::Patience { status_late, ..patience() };
+    let world = World::with(late, &[&a, &b]).await;
+    let deadline = std::time::Instant::now() + WAIT;
+    // Only b goes on reporting, and more load than a ever did.
+    while b.requests_so_far() == 0 {
+        assert!(std::time::Instant::now() < deadline, "a was chosen for ever");
+        b.set_status(AgentPhase::Ready, 3);
+        world.chat(&chat_body(json!({}))).await;
+    }
+    a.requests_so_far();
+    let all_late = router::Patience { status_late: Duration::ZERO, ..patience() };
+    let world = World::with(all_late, &[&a, &b]).await;
+    world.chat(&chat_body(json!({}))).await;
+    assert_eq!(a.requests_so_far(), 1, "late is better than nobody, and load decides");
 }
 
 #[tokio::test]

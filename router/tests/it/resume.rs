@@ -195,13 +195,19 @@ async fn a_request_is_held_until_a_home_is_ready() {
 
 #[tokio::test]
 async fn a_request_that_kills_every_home_is_given_up() {
-    let broken = Status::internal("crashed");
-    let only = agent("a", vec![Act::BreakAfter(0, broken); 40]);
-    let world = World::with(patience(), &[&only]).await;
-    let response = world.post("/v1/chat/completions", &chat_body(json!({}))).await;
-    assert_eq!(response.status(), 500);
-    let body: serde_json::Value = response.json().await.unwrap();
-    assert_eq!(body["error"]["code"], "generation_failed");
+    // The second is what an agent answers whose engine the sequence has killed, the third what a proxy may say.
+    for broken in [
+        Status::internal("crashed"),
+        Status::unavailable("the engine stopped"),
+        Status::resource_exhausted("full"),
+    ] {
+        let only = agent("a", vec![Act::BreakAfter(0, broken); 40]);
+        let world = World::with(patience(), &[&only]).await;
+        let response = world.post("/v1/chat/completions", &chat_body(json!({}))).await;
+        assert_eq!(response.status(), 500);
+        let body: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(body["error"]["code"], "generation_failed");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub fn patience() -> Patience {
         hold: WAIT,
         silence_without_status: WAIT,
         silence_with_status: WAIT,
+        status_late: WAIT,
         status: WAIT,
         response_start: WAIT,
         keep_alive: WAIT,
