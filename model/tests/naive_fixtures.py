@@ -1,4 +1,4 @@
-"""Writes config.json and golden.json of v2-grouped and v3-wide-eps from an independent forward pass in float64.
+"""Writes config.json and golden.json of derived/v2-grouped and derived/v3-wide-eps from an independent forward pass in float64.
 
 Usage: python naive_fixtures.py, with numpy. Both use the weights of another fixture. The pass is first checked
 against the answers that transformers gave for those weights. It follows DeepSeek's own published modelling code,
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 FIXTURES = Path(__file__).parent / "fixtures"
+# Apart, because every folder of fixtures is a whole checkpoint that `boyle oracle` can run.
+OUTPUT = Path(__file__).parent / "derived"
 INNER_EPS = 1e-6
 GREEDY_TOKENS = 24
 DERIVED = {
@@ -149,9 +151,9 @@ def main():
         golden = [answer(entry["prompt"], t, config) for entry in known]
         changed = [np.abs(a - b["last_logits"]).max() for a, b in zip(before, golden)]
         print(f"{name}: logits differ from {source} by {changed}")
-        (FIXTURES / name).mkdir(exist_ok=True)
-        (FIXTURES / name / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        (FIXTURES / name / "golden.json").write_text(json.dumps(golden) + "\n")
+        (OUTPUT / name).mkdir(parents=True, exist_ok=True)
+        (OUTPUT / name / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (OUTPUT / name / "golden.json").write_text(json.dumps(golden) + "\n")
 
 
 main()

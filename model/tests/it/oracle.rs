@@ -56,10 +56,13 @@ fn fast_paths_match_hugging_face() {
 fn derived_fixtures_match_a_naive_pass() {
     for (name, weights) in [("v2-grouped", "v2-lite"), ("v3-wide-eps", "v3")] {
         let folder = tempfile::tempdir().unwrap();
-        for (file, from) in
-            [("config.json", name), ("model.safetensors", weights), ("golden.json", name)]
-        {
-            std::fs::copy(fixture(from).join(file), folder.path().join(file)).unwrap();
+        let derived = fixture("../derived").join(name);
+        for (file, from) in [
+            ("config.json", &derived),
+            ("model.safetensors", &fixture(weights)),
+            ("golden.json", &derived),
+        ] {
+            std::fs::copy(from.join(file), folder.path().join(file)).unwrap();
         }
         let report = check(folder.path(), KernelPath::Reference).unwrap();
         assert_eq!(report.verdict(), Verdict::Pass, "{name}: {report}");
