@@ -57,6 +57,9 @@ impl Default for RouterConfig {
 /// How long the router waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// For the headers of a connection's next request, and so for an idle connection too. Longer than the minute that
+    /// proxies keep theirs open, so that they close first.
+    pub header: Duration,
     /// Without a token while no home takes the sequence: long enough to load a model again from disk.
     pub hold: Duration,
     /// A stream is silent this long and its home's status is lost: it goes on elsewhere. Moving is always safe, it
@@ -83,6 +86,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
+            header: Duration::from_secs(75),
             hold: Duration::from_secs(120),
             silence_without_status: Duration::from_secs(5),
             silence_with_status: Duration::from_secs(600),

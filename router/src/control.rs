@@ -1,6 +1,6 @@
 //! The control service: the substrate says which agents may be homes, and asks how it goes.
 
-use crate::homes::{Homes, SetHomesError};
+use crate::homes::{Homes, Replaced, SetHomesError};
 use crate::metrics::Metrics;
 use proto::v1::router_control_server::RouterControl;
 use proto::v1::{GetRouterStatusRequest, RouterStatus, SetHomesReply, SetHomesRequest};
@@ -22,8 +22,9 @@ impl RouterControl for Control {
     ) -> Result<Response<SetHomesReply>, Status> {
         let request = request.into_inner();
         let (generation, homes) = (request.generation, request.homes.len());
-        self.homes.replace(request).map_err(status)?;
-        tracing::info!(generation, homes, "homes set");
+        if self.homes.replace(request).map_err(status)? == Replaced::Changed {
+            tracing::info!(generation, homes, "homes set");
+        }
         Ok(Response::new(SetHomesReply { generation }))
     }
 

@@ -155,6 +155,14 @@ impl Drop for Lease {
     }
 }
 
+/// What a message with the homes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    Changed,
+    /// It repeated what was known, as the substrate does every second.
+    Same,
+}
+
 /// What the choice of a home came to.
 #[derive(Debug)]
 pub enum Pick {
@@ -202,7 +210,7 @@ impl Homes {
     ///
     /// # Errors
     /// [`SetHomesError`]; the set is unchanged then.
-    pub fn replace(&self, request: SetHomesRequest) -> Result<(), SetHomesError> {
+    pub fn replace(&self, request: SetHomesRequest) -> Result<Replaced, SetHomesError> {
         let endpoints = check(&request)?;
         let mut set = self.lock();
         if let Some(known) = &set.request {
@@ -212,6 +220,9 @@ impl Homes {
             }
             if request.generation == known.generation && request != *known {
                 return Err(SetHomesError::Different { generation: request.generation });
+            }
+            if request == *known {
+                return Ok(Replaced::Same);
             }
         }
         if set.request.as_ref().is_none_or(|known| known.model != request.model) {
@@ -230,7 +241,7 @@ impl Homes {
         set.request = Some(request);
         drop(set);
         self.changes.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(Replaced::Changed)
     }
 
     fn connect(&self, agent_id: String, address: String, endpoint: &Endpoint) -> Home {

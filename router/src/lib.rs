@@ -3,7 +3,8 @@
 //! A request's way: `http` takes it in, `parse` makes it valid, `generation` runs each of its choices on a home (`link`)
 //! and goes on elsewhere when one is lost, `assemble` splits reasoning from content, `answer` sends it as one object or
 //! as a stream (`chat`, `completions`, `sse`). `homes` and `watching` know which agents can take a sequence; `control`
-//! is told them. `errors` is the only place that knows status codes of failures.
+//! is told them. `connections` bounds what clients may hold. `errors` is the only place that knows
+//! status codes of failures.
 //!
 //! It knows nothing of tokenisers, plans or weights.
 
@@ -12,6 +13,7 @@ mod assemble;
 mod chat;
 mod completions;
 mod config;
+mod connections;
 mod control;
 mod errors;
 mod generation;

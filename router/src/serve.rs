@@ -1,6 +1,7 @@
 //! The router's life: sockets bound, both servers run, everything ended at the signal.
 
 use crate::config::{RouterArguments, RouterConfig};
+use crate::connections;
 use crate::control::Control;
 use crate::homes::Homes;
 use crate::http::{Api, routes};
@@ -30,8 +31,6 @@ pub enum RouterError {
     Announce(#[source] std::io::Error),
     #[error("the metrics cannot be registered")]
     Metrics(#[source] prometheus::Error),
-    #[error("the HTTP server failed")]
-    Http(#[source] std::io::Error),
     #[error("the control server failed")]
     Control(#[source] tonic::transport::Error),
 }
@@ -79,14 +78,14 @@ pub async fn serve(
     let api = Api::new(&config, Arc::clone(&homes), Arc::clone(&metrics));
     let (stopping, stopped) = watch::channel(Stage::Running);
 
-    let http_server = axum::serve(http, routes(api)).with_graceful_shutdown(stop(stopped.clone()));
+    let http_server =
+        connections::serve(http, routes(api), config.patience.header, stopped.clone());
     let control_server = tonic::transport::Server::builder()
         .add_service(RouterControlServer::new(Control { homes, metrics }))
         .serve_with_incoming_shutdown(TcpListenerStream::new(control), stop(stopped));
     let servers = async {
-        tokio::try_join!(async { http_server.await.map_err(RouterError::Http) }, async {
-            control_server.await.map_err(RouterError::Control)
-        },)
+        let ((), control) = tokio::join!(http_server, control_server);
+        control.map_err(RouterError::Control)
     };
     let deadline = async {
         shutdown.await;
@@ -94,7 +93,7 @@ pub async fn serve(
         tokio::time::sleep(config.patience.shutdown).await;
     };
     tokio::select! {
-        ended = servers => ended.map(|_| ()),
+        ended = servers => ended,
         () = deadline => {
             tracing::warn!("some requests were still running at the end");
             Ok(())
@@ -103,12 +102,13 @@ pub async fn serve(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub enum Stage {
     Running,
     Stopping,
 }
 
-async fn stop(mut stage: watch::Receiver<Stage>) {
+/// Ends when it is time to stop.
+pub async fn stop(mut stage: watch::Receiver<Stage>) {
     // An error means that the sender is gone, which also is the end.
     let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod agent;
 mod answers;
+mod connections;
 mod control;
 mod errors;
 mod fuzz;

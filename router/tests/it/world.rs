@@ -25,6 +25,7 @@ pub struct World {
 /// Long where a test must not run into it, and every wait that a test does run into is set by the test.
 pub fn patience() -> Patience {
     Patience {
+        header: WAIT,
         hold: WAIT,
         silence_without_status: WAIT,
         silence_with_status: WAIT,
