@@ -108,10 +108,8 @@ pub fn functions(code: &str) -> Vec<Function> {
         }
         let rest = &code[start + "fn ".len()..];
         let name: String = rest.chars().take_while(|&c| is_word(Some(c))).collect();
-        // A type such as `fn (u32)` has no name, a declaration in a trait has no body.
-        if name.is_empty()
-            || rest.find(';').unwrap_or(usize::MAX) < rest.find('{').unwrap_or(usize::MAX)
-        {
+        // A type such as `fn (u32)` has no name.
+        if name.is_empty() {
             continue;
         }
         if let Some(body) = body(rest) {
@@ -126,9 +124,9 @@ pub fn functions(code: &str) -> Vec<Function> {
     found
 }
 
-/// What stands between the first `{` and its `}`.
+/// What stands between the first `{` and its `}`; nothing for a declaration in a trait, which ends before one.
 fn body(code: &str) -> Option<&str> {
-    let open = code.find('{')?;
+    let open = signature_end(code)?;
     let mut depth = 0_usize;
     for (at, character) in code[open..].char_indices() {
         match character {
@@ -138,6 +136,21 @@ fn body(code: &str) -> Option<&str> {
         }
         if depth == 0 {
             return code.get(open + 1..open + at);
+        }
+    }
+    None
+}
+
+/// Where the body opens. A semicolon in brackets belongs to an array's type and ends nothing.
+fn signature_end(code: &str) -> Option<usize> {
+    let mut brackets = 0_usize;
+    for (at, character) in code.char_indices() {
+        match character {
+            '[' | '(' => brackets += 1,
+            ']' | ')' => brackets = brackets.saturating_sub(1),
+            '{' if brackets == 0 => return Some(at),
+            ';' if brackets == 0 => return None,
+            _ => (),
         }
     }
     None

@@ -193,3 +193,11 @@ fn functions_are_measured_with_what_they_nest() {
     let shown: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.line, f.body_lines)).collect();
     assert_eq!(shown, [("outer", 6, 4), ("inner", 7, 1)]);
 }
+
+#[test]
+fn arrays_in_a_signature_hide_no_function() {
+    let code = "fn f(x: [u8; 4]) -> [u8; 2] {\n    a();\n    b();\n}\ntrait T {\n    fn g() -> [u8; 4];\n}\nfn h() {\n    c();\n}\n";
+    let found = source::functions(code);
+    let shown: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.line, f.body_lines)).collect();
+    assert_eq!(shown, [("f", 1, 2), ("h", 8, 1)]);
+}
