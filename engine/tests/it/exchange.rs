@@ -131,7 +131,9 @@ fn late_peer_is_hedged_avoided_and_tried_again() {
     // The late answer is as good as any; the other one is no longer needed.
     answer(&mut exchange, at(120), &late);
     assert_complete(&exchange, &pause);
-    answer(&mut exchange, at(130), &hedge);
+    // Even one that disagrees: the first answer stays.
+    let other = vec![0x55; right_answer(&hedge).len()];
+    exchange.handle_reply(at(130), &hedge.peer, hedge.call_id, Ok(other));
     assert_complete(&exchange, &pause);
     assert_eq!((exchange.totals().rows_remote, exchange.totals().failovers), (2, 1));
     exchange.start(at(200), pause.clone());

@@ -172,6 +172,24 @@ fn any_measured_load_is_planned_for() {
     assert_eq!(lint(&spec, &there, &plan, None), []);
 }
 
+/// The busiest experts are placed first, each on the agent with less to do: neither their order nor a blind split by
+/// number would give both agents the same rows.
+#[test]
+fn measured_load_is_shared_evenly() {
+    let spec = spec(1, 8, 1);
+    let mut there = inventory(2, 100);
+    for (expert, rows) in (0..).zip([100, 90, 80, 70, 1, 1, 1, 1]) {
+        there.expert_load.insert(ExpertId { layer: 1, expert }, rows);
+    }
+    let mut rows_of: BTreeMap<AgentId, u64> = BTreeMap::new();
+    for (id, holders) in planned(&spec, &there, None).placement {
+        for holder in holders {
+            *rows_of.entry(holder).or_default() += there.expert_load[&id];
+        }
+    }
+    assert_eq!(rows_of.into_values().collect::<Vec<_>>(), [172, 172]);
+}
+
 /// The largest model there is, on more agents than anyone has: planning must stay far below a reconcile's pace.
 /// Every agent that joins moves hundreds of copies, which once took a look at all fifteen thousand experts each.
 #[test]
