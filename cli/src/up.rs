@@ -99,6 +99,8 @@ Other terminals: boyle chat, boyle status. Logs: {logs}. Ctrl-C stops everything
 async fn report_changes(statuses: &mut watch::Receiver<DeploymentStatus>) {
     let mut phase = Phase::Available;
     let mut told: BTreeSet<String> = BTreeSet::new();
+    // What holds from the start on is news too.
+    statuses.mark_changed();
     while statuses.changed().await.is_ok() {
         let status = statuses.borrow_and_update().clone();
         let news = status.reasons.iter().filter(|reason| is_news(reason));
@@ -137,6 +139,7 @@ fn is_news(reason: &Reason) -> bool {
         | Reason::RouterStarting
         | Reason::RouterUnreachable { .. }
         | Reason::NoPlan { .. }
+        | Reason::PlanFallsShort { .. }
         | Reason::SubstrateFailed { .. } => true,
         Reason::AgentStarting { .. }
         | Reason::AgentCrashLooping { .. }
@@ -146,7 +149,6 @@ fn is_news(reason: &Reason) -> bool {
         | Reason::PeerTrouble { .. }
         | Reason::CopiesMissing { .. }
         | Reason::RouterCrashLooping { .. }
-        | Reason::RouterWithoutHomes { .. }
-        | Reason::PlanFallsShort { .. } => false,
+        | Reason::RouterWithoutHomes { .. } => false,
     }
 }

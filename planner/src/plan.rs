@@ -55,7 +55,7 @@ pub enum WaitingOn {
     #[error("{have} of at least {want} agents are there")]
     Agents { have: u32, want: u32 },
     #[error(
-        "{planned} of {asked} copies of each expert: {agents} agents have room for {room} experts in all"
+        "{planned} of {asked} copies of each expert: {agents} agents have room for {room} experts in all; add agents or memory, or ask for fewer copies"
     )]
     RoomForCopies { asked: u32, planned: u32, agents: u32, room: u64 },
     #[error("copies share a host: {hosts} hosts for {copies} copies")]
