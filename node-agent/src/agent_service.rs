@@ -5,7 +5,10 @@ use crate::closing::{Closing, UntilClosing};
 use crate::describe;
 use crate::registry::{AssignError, Registry};
 use proto::v1::agent_server::Agent;
-use proto::v1::{AgentStatus, AssignReply, Assignment, DrainRequest, GetStatusRequest};
+use proto::v1::{
+    AgentStatus, AssignReply, Assignment, DrainRequest, ExpertChunk, FetchExpertRequest,
+    GetStatusRequest,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_stream::wrappers::WatchStream;
@@ -49,6 +52,15 @@ impl Agent for AgentService {
     ) -> Result<Response<StatusStream>, Status> {
         let statuses = WatchStream::new(self.board.watch()).map(Ok);
         Ok(Response::new(Box::pin(UntilClosing::new(statuses, self.closing.clone()))))
+    }
+
+    type FetchExpertStream = tokio_stream::Empty<Result<ExpertChunk, Status>>;
+
+    async fn fetch_expert(
+        &self,
+        _: Request<FetchExpertRequest>,
+    ) -> Result<Response<Self::FetchExpertStream>, Status> {
+        Err(Status::not_found("this agent hands out no experts yet; read them from the source"))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<AgentStatus>, Status> {

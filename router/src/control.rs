@@ -40,6 +40,12 @@ impl RouterControl for Control {
             requests_total: self.metrics.requests_received.get(),
             requests_in_flight: u32::try_from(in_flight).unwrap_or(0),
             resumes_total: self.metrics.resumes.get(),
+            prompt_tokens_total: self.metrics.prompt_tokens.get(),
+            cached_tokens_total: self.metrics.cached_tokens.get(),
+            reasoning_tokens_total: self.metrics.reasoning_tokens.get(),
+            generation_tokens_total: self.metrics.generation_tokens.get(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..RouterStatus::default()
         }))
     }
 }

@@ -7,7 +7,7 @@ use planner::identity::AgentId;
 use planner::inventory::{AgentState, Inventory};
 use planner::plan::{AgentRole, Plan};
 use proto::v1::router_control_client::RouterControlClient;
-use proto::v1::{GetRouterStatusRequest, Home, RouterStatus, SetHomesRequest};
+use proto::v1::{GetRouterStatusRequest, Home, HomeRole, RouterStatus, SetHomesRequest};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -159,6 +159,8 @@ pub fn homes(plan: &Plan) -> SetHomesRequest {
         .map(|(agent, planned)| Home {
             agent_id: agent.to_string(),
             address: planned.address.clone(),
+            role: HomeRole::Open.into(),
+            fingerprint: String::new(),
         })
         .collect();
     SetHomesRequest { generation: plan.generation.0, model: plan.deployment.to_string(), homes }

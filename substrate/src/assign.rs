@@ -33,7 +33,7 @@ pub fn assignment(plan: &Plan, agent: &AgentId) -> Assignment {
         generation: plan.generation.0,
         deployment: plan.deployment.to_string(),
         agent_id: agent.to_string(),
-        model: Some(ModelSource { directory: plan.model_source.clone() }),
+        model: Some(ModelSource { directory: plan.model_source.clone(), ..ModelSource::default() }),
         peers: plan
             .agents
             .iter()

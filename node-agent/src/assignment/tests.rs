@@ -14,7 +14,10 @@ fn wire() -> v1::Assignment {
         generation: 3,
         deployment: "tiny".into(),
         agent_id: "a".into(),
-        model: Some(v1::ModelSource { directory: "/models/tiny".into() }),
+        model: Some(v1::ModelSource {
+            directory: "/models/tiny".into(),
+            ..v1::ModelSource::default()
+        }),
         peers: vec![peer("a", 1), peer("b", 2)],
         placement: vec![placed(0, &["a", "b"]), placed(1, &["b"]), placed(2, &["b", "a"])],
         settings: Some(v1::EngineSettings {

@@ -77,6 +77,7 @@ impl Hello {
             generation: self.generation,
             row_format: row_format(self.row_format).into(),
             row_length: u32::try_from(self.row_length).unwrap_or(u32::MAX),
+            fingerprint: String::new(),
         };
         frame(0, Body::Hello(hello), Bytes::new())
     }

@@ -217,7 +217,10 @@ impl Cluster {
             generation,
             deployment: DEPLOYMENT.into(),
             agent_id: agent.id.clone(),
-            model: Some(ModelSource { directory: model_directory().to_str().unwrap().into() }),
+            model: Some(ModelSource {
+                directory: model_directory().to_str().unwrap().into(),
+                ..ModelSource::default()
+            }),
             peers: self
                 .agents
                 .iter()

@@ -20,6 +20,7 @@ pub fn hello() -> HelloHeader {
         generation: 1,
         row_format: RowFormat::Bf16.into(),
         row_length: HIDDEN as u32,
+        fingerprint: String::new(),
     }
 }
 

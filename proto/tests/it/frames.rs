@@ -31,6 +31,7 @@ fn body() -> impl Strategy<Value = Body> {
                     generation,
                     row_format,
                     row_length,
+                    fingerprint: String::new(),
                 })
             }
         ),

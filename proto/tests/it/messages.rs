@@ -40,7 +40,7 @@ fn assignment() -> Assignment {
         generation: 4,
         deployment: "tiny".into(),
         agent_id: "agent-0".into(),
-        model: Some(ModelSource { directory: "/models/tiny".into() }),
+        model: Some(ModelSource { directory: "/models/tiny".into(), ..ModelSource::default() }),
         peers: vec![Peer { agent_id: "agent-0".into(), address: "127.0.0.1:1".into() }],
         placement: vec![ExpertPlacement { layer: 1, expert: 2, agent_ids: vec!["agent-0".into()] }],
         settings: None,

@@ -7,9 +7,9 @@ use proto::v1::generate_event::Event;
 use proto::v1::generate_request::Input;
 use proto::v1::generation_server::{Generation, GenerationServer};
 use proto::v1::{
-    AgentPhase, AgentStatus, AssignReply, Assignment, DrainRequest, FinishReason, Finished,
-    GenerateEvent, GenerateRequest, GetStatusRequest, Load, PromptAccepted, ReasoningState,
-    TokenDelta, TokenLogprob, TokenLogprobs,
+    AgentPhase, AgentStatus, AssignReply, Assignment, DrainRequest, ExpertChunk,
+    FetchExpertRequest, FinishReason, Finished, GenerateEvent, GenerateRequest, GetStatusRequest,
+    Load, PromptAccepted, ReasoningState, TokenDelta, TokenLogprob, TokenLogprobs,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -284,6 +284,15 @@ impl Agent for Service {
         _: Request<GetStatusRequest>,
     ) -> Result<Response<AgentStatus>, Status> {
         Err(Status::unimplemented("scripted"))
+    }
+
+    type FetchExpertStream = tokio_stream::Empty<Result<ExpertChunk, Status>>;
+
+    async fn fetch_expert(
+        &self,
+        _: Request<FetchExpertRequest>,
+    ) -> Result<Response<Self::FetchExpertStream>, Status> {
+        Err(Status::not_found("no expert lives here"))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<AgentStatus>, Status> {

@@ -115,7 +115,7 @@ impl World {
 }
 
 pub fn home(agent_id: &str, address: &str) -> Home {
-    Home { agent_id: agent_id.to_owned(), address: address.to_owned() }
+    Home { agent_id: agent_id.to_owned(), address: address.to_owned(), ..Home::default() }
 }
 
 /// A chat body with these fields added.

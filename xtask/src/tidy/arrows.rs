@@ -13,11 +13,13 @@ pub const LAYOUT: &[Row] = &[
     ("proto", &[]),
     ("crds", &["planner"]),
     ("substrate", &["planner", "proto"]),
+    ("operator", &["substrate", "crds", "planner", "proto"]),
     ("node-agent", &["engine", "model", "proto"]),
     ("router", &["proto"]),
     ("cli", &["substrate", "crds", "planner", "router", "node-agent"]),
-    ("e2e", &["crds"]),
-    ("xtask", &[]),
+    ("cluster", &[]),
+    ("e2e", &["crds", "cluster"]),
+    ("xtask", &["cluster"]),
 ];
 
 /// An arrow that the layout does not have.

@@ -1,0 +1,1 @@
+//! A real Kubernetes on one machine, without Docker: for tests, and for trying Boyle out.

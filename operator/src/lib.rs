@@ -1,0 +1,1 @@
+//! The Kubernetes substrate and its controller: ModelDeployments in, pods that serve them out.

@@ -1,0 +1,3 @@
+//! The program `boyle-operator`.
+
+fn main() {}
