@@ -1,1 +1,3 @@
 //! Tests of the cluster.
+
+mod control_plane;

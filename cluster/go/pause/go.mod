@@ -1,0 +1,3 @@
+module boyle.dev/cluster/pause
+
+go 1.26
