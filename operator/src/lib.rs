@@ -1,1 +1,3 @@
 //! The Kubernetes substrate and its controller: ModelDeployments in, pods that serve them out.
+
+pub mod render;

@@ -1,1 +1,4 @@
 //! Tests of the operator.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect")]
+
+mod render;
