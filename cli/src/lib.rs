@@ -29,6 +29,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Runs one command; errors go to standard error.
 pub fn run(arguments: Arguments) -> ExitCode {
+    // For whatever speaks TLS in this process; it fails only when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match dispatch(arguments) {
         Ok(code) => code,
         Err(error) => {

@@ -13,6 +13,13 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 /// Tokens of an endless answer: most of the embedded model's context.
 const ENDLESS_TOKENS: usize = 480;
 
+/// An HTTP client; it can speak TLS too.
+pub fn http() -> reqwest::Client {
+    // It fails only when it was done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// Talks to one router.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -43,7 +50,7 @@ pub type Progress = Arc<AtomicUsize>;
 impl Client {
     pub fn new(url: &str, model: &str) -> Self {
         let url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        Self { http: reqwest::Client::new(), url, model: model.to_owned() }
+        Self { http: http(), url, model: model.to_owned() }
     }
 
     /// Asks one question and reads the stream to its end.

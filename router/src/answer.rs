@@ -237,8 +237,10 @@ impl<F: Format> Answer<F> {
         event: Result<ChoiceEvent, GenerationError>,
     ) -> Result<Addition, ApiError> {
         let event = event?;
-        if let ChoiceEvent::Tokens(delta) = &event {
-            self.job.record.tokens(index, delta.token_ids.len());
+        match &event {
+            ChoiceEvent::Accepted { held, .. } => self.job.record.accepted(*held),
+            ChoiceEvent::Tokens(delta) => self.job.record.tokens(index, delta.token_ids.len()),
+            ChoiceEvent::Finished { .. } => {}
         }
         let Some(assembler) = self.assemblers.get_mut(index) else {
             return Err(ApiError::Render { reason: format!("choice {index} does not exist") });

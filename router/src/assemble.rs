@@ -49,7 +49,7 @@ impl Assembler {
 
     pub fn handle(&mut self, event: ChoiceEvent) -> Addition {
         match event {
-            ChoiceEvent::Accepted { prompt_tokens, cached_tokens, reasoning } => {
+            ChoiceEvent::Accepted { prompt_tokens, cached_tokens, reasoning, .. } => {
                 self.counts.prompt = prompt_tokens;
                 self.counts.cached = cached_tokens as usize;
                 self.splitter = Splitter::new(reasoning);

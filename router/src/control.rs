@@ -2,6 +2,7 @@
 
 use crate::homes::{Homes, Replaced, SetHomesError};
 use crate::metrics::Metrics;
+use crate::window::WINDOW;
 use proto::v1::router_control_server::RouterControl;
 use proto::v1::{GetRouterStatusRequest, RouterStatus, SetHomesReply, SetHomesRequest};
 use std::sync::Arc;
@@ -34,18 +35,24 @@ impl RouterControl for Control {
     ) -> Result<Response<RouterStatus>, Status> {
         let (_, ready) = self.homes.counts();
         let in_flight = self.metrics.requests_in_flight.get();
+        let recent = self.metrics.recent();
         Ok(Response::new(RouterStatus {
             generation: self.homes.generation(),
             homes_ready: u32::try_from(ready).unwrap_or(u32::MAX),
             requests_total: self.metrics.requests_received.get(),
             requests_in_flight: u32::try_from(in_flight).unwrap_or(0),
             resumes_total: self.metrics.resumes.get(),
+            requests_held: u32::try_from(self.metrics.requests_held.get()).unwrap_or(0),
+            window_seconds: u32::try_from(WINDOW.as_secs()).unwrap_or(u32::MAX),
+            window_requests: recent.requests,
+            time_to_first_token_p90_seconds: recent.time_to_first_token,
+            time_per_output_token_p90_seconds: recent.time_per_output_token,
+            idle_seconds: recent.idle.as_secs(),
             prompt_tokens_total: self.metrics.prompt_tokens.get(),
             cached_tokens_total: self.metrics.cached_tokens.get(),
             reasoning_tokens_total: self.metrics.reasoning_tokens.get(),
             generation_tokens_total: self.metrics.generation_tokens.get(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..RouterStatus::default()
         }))
     }
 }
@@ -59,6 +66,7 @@ fn status(error: SetHomesError) -> Status {
         SetHomesError::ModelEmpty
         | SetHomesError::TooMany { .. }
         | SetHomesError::AgentId { .. }
-        | SetHomesError::Address { .. } => Status::invalid_argument(error.to_string()),
+        | SetHomesError::Address { .. }
+        | SetHomesError::Role { .. } => Status::invalid_argument(error.to_string()),
     }
 }

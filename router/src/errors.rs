@@ -70,7 +70,9 @@ impl ApiError {
             Self::Render { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Generation(error) => match error {
                 GenerationError::Refused { .. } => StatusCode::BAD_REQUEST,
-                GenerationError::HomesFull => StatusCode::TOO_MANY_REQUESTS,
+                GenerationError::HomesFull | GenerationError::TooManyHeld { .. } => {
+                    StatusCode::TOO_MANY_REQUESTS
+                }
                 GenerationError::NoHome { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 GenerationError::Broken { .. } | GenerationError::Endless { .. } => {
                     StatusCode::INTERNAL_SERVER_ERROR
@@ -124,7 +126,9 @@ impl ApiError {
             Self::Render { .. } => Some("internal_error"),
             Self::Generation(error) => match error {
                 GenerationError::Refused { code, .. } => code.as_deref(),
-                GenerationError::HomesFull => Some("rate_limit_exceeded"),
+                GenerationError::HomesFull | GenerationError::TooManyHeld { .. } => {
+                    Some("rate_limit_exceeded")
+                }
                 GenerationError::NoHome { .. } => Some("no_home_available"),
                 GenerationError::Broken { .. } | GenerationError::Endless { .. } => {
                     Some("generation_failed")

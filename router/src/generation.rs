@@ -11,9 +11,9 @@
 //! A slow home with a living status is never left before the last of these: it would be just as slow elsewhere.
 
 use crate::config::Patience;
-use crate::homes::{Homes, Pick};
+use crate::homes::{Homes, Pick, Wanted};
 use crate::link::{Link, Loss};
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use proto::v1::generate_event::Event;
 use proto::v1::generate_request::Input;
 use proto::v1::{
@@ -41,6 +41,8 @@ pub enum GenerationError {
     Refused { message: String, param: Option<String>, code: Option<String> },
     #[error("all homes are full; try again later")]
     HomesFull,
+    #[error("{max} requests wait for a home already; try again later")]
+    TooManyHeld { max: usize },
     #[error("no home could take the request within {seconds} s: {reason}")]
     NoHome { seconds: u64, reason: String },
     #[error("the request lost {losses} homes; the last one: {reason}")]
@@ -52,9 +54,18 @@ pub enum GenerationError {
 /// What a choice reports: `Accepted`, `Tokens`*, `Finished`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChoiceEvent {
-    Accepted { prompt_tokens: usize, cached_tokens: u32, reasoning: ReasoningState },
+    Accepted {
+        prompt_tokens: usize,
+        cached_tokens: u32,
+        reasoning: ReasoningState,
+        /// How long it had waited for a home.
+        held: Duration,
+    },
     Tokens(TokenDelta),
-    Finished { reason: FinishReason, text: String },
+    Finished {
+        reason: FinishReason,
+        text: String,
+    },
 }
 
 /// What all choices share.
@@ -63,6 +74,8 @@ pub struct Context {
     pub homes: Arc<Homes>,
     pub metrics: Arc<Metrics>,
     pub patience: Patience,
+    /// New sequences that may wait for a home at once.
+    pub held_max: usize,
 }
 
 /// One resumable sequence. Dropping it cancels the work on its home.
@@ -77,8 +90,12 @@ pub struct Choice {
     avoid: BTreeSet<String>,
     full: BTreeSet<String>,
     pause: Duration,
-    /// Since when no home has it.
-    waiting_since: Option<Instant>,
+    /// Of the model that it began on; empty when the home's was not known.
+    fingerprint: String,
+    /// Since when no home has it, and its place among those that wait.
+    waiting: Option<(Instant, Held)>,
+    /// How long it waited before it was accepted.
+    held: Duration,
     losses: u32,
 }
 
@@ -101,7 +118,9 @@ impl Choice {
             avoid: BTreeSet::new(),
             full: BTreeSet::new(),
             pause: PAUSE_FIRST,
-            waiting_since: None,
+            fingerprint: String::new(),
+            waiting: None,
+            held: Duration::ZERO,
             losses: 0,
         }
     }
@@ -145,7 +164,7 @@ impl Choice {
         loop {
             let avoid = self.avoid.union(&self.full).cloned().collect();
             let changes = self.context.homes.changes();
-            let reason = match self.context.homes.pick(&avoid) {
+            let reason = match self.context.homes.pick(self.wanted(), &avoid) {
                 Pick::Home(lease) => {
                     let request = self.request.clone();
                     match Link::open(lease, request, &self.context.patience).await {
@@ -173,7 +192,17 @@ impl Choice {
         mut changes: watch::Receiver<u64>,
         reason: String,
     ) -> Result<(), GenerationError> {
-        let held = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
+        if self.waiting.is_none() {
+            let max = match self.progress {
+                Progress::New => self.context.held_max,
+                // The client has a part of its answer already.
+                Progress::Accepted | Progress::Ended => usize::MAX,
+            };
+            let place = self.context.metrics.hold(max);
+            let place = place.ok_or(GenerationError::TooManyHeld { max })?;
+            self.waiting = Some((Instant::now(), place));
+        }
+        let held = self.held_for();
         let Some(left) = self.context.patience.hold.checked_sub(held) else {
             return Err(GenerationError::NoHome { seconds: held.as_secs(), reason });
         };
@@ -190,8 +219,25 @@ impl Choice {
         Ok(())
     }
 
+    fn wanted(&self) -> Wanted<'_> {
+        match self.progress {
+            Progress::New => Wanted::New,
+            Progress::Accepted | Progress::Ended => {
+                Wanted::Continuing { fingerprint: &self.fingerprint }
+            }
+        }
+    }
+
+    fn held_for(&self) -> Duration {
+        self.waiting.as_ref().map_or(Duration::ZERO, |(since, _)| since.elapsed())
+    }
+
     fn handle_link(&mut self, link: Link) {
-        self.waiting_since = None;
+        if self.progress == Progress::New {
+            self.held += self.held_for();
+            link.fingerprint().clone_into(&mut self.fingerprint);
+        }
+        self.waiting = None;
         if self.progress == Progress::Accepted {
             self.context.metrics.resumes.inc();
             tracing::info!(
@@ -214,6 +260,7 @@ impl Choice {
             prompt_tokens: prompt.prompt_token_ids.len(),
             cached_tokens: prompt.cached_tokens,
             reasoning: prompt.reasoning(),
+            held: self.held,
         };
         self.request.input = Some(Input::PromptTokenIds(TokenIds { ids: prompt.prompt_token_ids }));
         Some(event)

@@ -2,7 +2,7 @@
 
 use crate::config::Patience;
 use crate::watching;
-use proto::v1::{AgentPhase, SetHomesRequest};
+use proto::v1::{AgentPhase, HomeRole, SetHomesRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,13 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Homes in one set; each costs a connection and a watch.
 pub const HOMES_MAX: usize = 4096;
-/// For a TCP connection to a home.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// Pings find connections that are dead without saying so; the answer may be late on a loaded machine.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_WAIT: Duration = Duration::from_secs(20);
+/// For a TCP connection to a home: the second try of a first packet that was lost goes out after one second.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// Pings find connections that are dead without saying so, and so end what waits on them: without it, a home that is
+/// back at its address would not be seen, as the watch of its status would wait on the old connection. Streams do not
+/// wait for this, they go by `Patience::status`, which is shorter.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_WAIT: Duration = Duration::from_secs(3);
 /// Bytes that one stream may hold here while its client reads slowly; then the home's own queue fills.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Windows of as many streams as the router has sequences by default, so that slow readers never block the
@@ -40,6 +42,8 @@ pub enum SetHomesError {
     AgentId { index: usize, agent_id: String },
     #[error("homes[{index}].address {address:?} is not host:port")]
     Address { index: usize, address: String },
+    #[error("homes[{index}].role {role} is not known; this router is older than its sender")]
+    Role { index: usize, role: i32 },
 }
 
 /// What a home's status said last.
@@ -124,16 +128,54 @@ impl Drop for Home {
     }
 }
 
+/// A home with its part in the set.
+#[derive(Debug)]
+struct Member {
+    home: Arc<Home>,
+    role: HomeRole,
+    /// Of the model that it serves; empty when that is not known.
+    fingerprint: String,
+}
+
+/// Which homes will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Those that take new sequences.
+    New,
+    /// Those with the model that the sequence began on. Empty, here or there: not known, and not compared.
+    Continuing { fingerprint: &'a str },
+}
+
+impl Wanted<'_> {
+    fn fits(self, member: &Member) -> bool {
+        match self {
+            Self::New => member.role == HomeRole::Open,
+            Self::Continuing { fingerprint } => {
+                fingerprint.is_empty()
+                    || member.fingerprint.is_empty()
+                    || fingerprint == member.fingerprint
+            }
+        }
+    }
+}
+
 /// A home that one sequence uses; counts as load until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     home: Arc<Home>,
+    fingerprint: String,
 }
 
 impl Lease {
-    fn new(home: Arc<Home>) -> Self {
+    fn new(member: &Member) -> Self {
+        let home = Arc::clone(&member.home);
         home.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { home }
+        Self { home, fingerprint: member.fingerprint.clone() }
+    }
+
+    /// Of the model that it served when it was chosen.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     pub fn agent_id(&self) -> &str {
@@ -167,9 +209,9 @@ pub enum Replaced {
 #[derive(Debug)]
 pub enum Pick {
     Home(Lease),
-    /// Homes are ready, but all of them are to be avoided.
+    /// Homes that will do are ready, but all of them are to be avoided.
     AllAvoided,
-    /// None is ready; the text says why.
+    /// None that will do is ready; the text says why.
     NoneReady(String),
 }
 
@@ -177,8 +219,10 @@ pub enum Pick {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     pub model: String,
-    /// Seconds since 1970 when this router first heard of it.
+    /// Seconds since 1970 when this router first heard of it, or of its present files.
     pub created: u64,
+    /// Of the model's files; `None` while it is not known.
+    pub fingerprint: Option<String>,
     /// In tokens, the shortest of the ready homes'; `None` while none is ready.
     pub context_length: Option<u32>,
 }
@@ -187,7 +231,7 @@ pub struct Served {
 struct Set {
     request: Option<SetHomesRequest>,
     created: u64,
-    homes: BTreeMap<String, Arc<Home>>,
+    homes: BTreeMap<String, Member>,
 }
 
 /// The set of homes, shared by all requests.
@@ -225,17 +269,26 @@ impl Homes {
                 return Ok(Replaced::Same);
             }
         }
-        if set.request.as_ref().is_none_or(|known| known.model != request.model) {
+        let changed = |known: &SetHomesRequest| {
+            known.model != request.model
+                || fingerprint(known).zip(fingerprint(&request)).is_some_and(|(a, b)| a != b)
+        };
+        if set.request.as_ref().is_none_or(changed) {
             set.created =
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         }
         let mut homes = BTreeMap::new();
         for (home, endpoint) in request.homes.iter().zip(endpoints) {
-            let known = set.homes.get(&home.agent_id).filter(|known| known.address == home.address);
-            let kept = known.cloned().unwrap_or_else(|| {
+            let known = set.homes.get(&home.agent_id).map(|known| &known.home);
+            let known = known.filter(|known| known.address == home.address).cloned();
+            let kept = known.unwrap_or_else(|| {
                 Arc::new(self.connect(home.agent_id.clone(), home.address.clone(), &endpoint))
             });
-            homes.insert(home.agent_id.clone(), kept);
+            let fingerprint = home.fingerprint.clone();
+            homes.insert(
+                home.agent_id.clone(),
+                Member { home: kept, role: home.role(), fingerprint },
+            );
         }
         set.homes = homes;
         set.request = Some(request);
@@ -261,28 +314,31 @@ impl Homes {
 
     // -- getters
 
-    /// The least loaded ready home that is not in `avoid`, those with a late status last; ties go to the smallest id.
-    pub fn pick(&self, avoid: &BTreeSet<String>) -> Pick {
+    /// The least loaded ready home of the wanted ones that is not in `avoid`, those with a late status last; ties go
+    /// to the smallest id.
+    pub fn pick(&self, wanted: Wanted<'_>, avoid: &BTreeSet<String>) -> Pick {
         let now = Instant::now();
         let set = self.lock();
         let mut ready = 0_usize;
         let best = set
             .homes
             .values()
-            .filter_map(|home| {
+            .filter(|member| wanted.fits(member))
+            .filter_map(|member| {
+                let home = &member.home;
                 let condition = home.condition.borrow();
                 let report = condition.ready()?;
                 ready += 1;
                 let in_flight = home.in_flight.load(Ordering::Relaxed);
                 let load = in_flight.saturating_add(report.sequences);
                 let order = (report.freshness(now, &self.patience), load, &home.agent_id);
-                (!avoid.contains(&home.agent_id)).then_some((order, home))
+                (!avoid.contains(&home.agent_id)).then_some((order, member))
             })
             .min_by(|(order, _), (other, _)| order.cmp(other));
         match best {
-            Some((_, home)) => Pick::Home(Lease::new(Arc::clone(home))),
+            Some((_, member)) => Pick::Home(Lease::new(member)),
             None if ready > 0 => Pick::AllAvoided,
-            None => Pick::NoneReady(explain(&set)),
+            None => Pick::NoneReady(explain(&set, wanted)),
         }
     }
 
@@ -290,29 +346,36 @@ impl Homes {
     pub fn served(&self) -> Option<Served> {
         let set = self.lock();
         let request = set.request.as_ref()?;
-        let lengths = set
-            .homes
-            .values()
-            .filter_map(|home| home.condition.borrow().ready().map(|report| report.context_length));
+        let open = set.homes.values().filter(|member| Wanted::New.fits(member));
+        let lengths = open.filter_map(|member| {
+            member.home.condition.borrow().ready().map(|report| report.context_length)
+        });
         Some(Served {
             model: request.model.clone(),
             created: set.created,
+            fingerprint: fingerprint(request).map(str::to_owned),
             context_length: lengths.filter(|length| *length > 0).min(),
         })
     }
 
-    /// Why no request could be answered now; `None` when one could.
+    /// Why no new request could be answered now; `None` when one could.
     pub fn unready(&self) -> Option<String> {
         let set = self.lock();
-        let ready = set.homes.values().any(|home| home.condition.borrow().ready().is_some());
-        (!ready).then(|| explain(&set))
+        let mut open = set.homes.values().filter(|member| Wanted::New.fits(member));
+        let ready = open.any(|member| member.home.condition.borrow().ready().is_some());
+        (!ready).then(|| explain(&set, Wanted::New))
+    }
+
+    /// Whether this router has been told its homes, if only that there are none.
+    pub fn are_known(&self) -> bool {
+        self.lock().request.is_some()
     }
 
     /// Homes in the set, and ready ones among them.
     pub fn counts(&self) -> (usize, usize) {
         let set = self.lock();
-        let ready = set.homes.values().filter(|home| home.condition.borrow().ready().is_some());
-        (set.homes.len(), ready.count())
+        let ready = |member: &&Member| member.home.condition.borrow().ready().is_some();
+        (set.homes.len(), set.homes.values().filter(ready).count())
     }
 
     pub fn generation(&self) -> u64 {
@@ -344,6 +407,9 @@ fn check(request: &SetHomesRequest) -> Result<Vec<Endpoint>, SetHomesError> {
             if home.agent_id.is_empty() || !ids.insert(&home.agent_id) {
                 return Err(SetHomesError::AgentId { index, agent_id: home.agent_id.clone() });
             }
+            if HomeRole::try_from(home.role).is_err() {
+                return Err(SetHomesError::Role { index, role: home.role });
+            }
             endpoint(&home.address)
                 .ok_or_else(|| SetHomesError::Address { index, address: home.address.clone() })
         })
@@ -368,17 +434,32 @@ fn endpoint(address: &str) -> Option<Endpoint> {
     )
 }
 
-/// Why none is ready: each home's condition, or that there is none.
-fn explain(set: &Set) -> String {
+/// Of the files that new sequences are served from.
+fn fingerprint(request: &SetHomesRequest) -> Option<&str> {
+    let open = request.homes.iter().filter(|home| home.role() == HomeRole::Open);
+    open.map(|home| home.fingerprint.as_str()).find(|fingerprint| !fingerprint.is_empty())
+}
+
+/// Why none of the wanted ones is ready: each home's condition, or that there is none.
+fn explain(set: &Set, wanted: Wanted<'_>) -> String {
     /// Homes named in one message.
     const NAMED_MAX: usize = 8;
     if set.request.is_none() {
         return "the router has not been told its homes yet".to_owned();
     }
     if set.homes.is_empty() {
-        return "the set of homes is empty".to_owned();
+        return "the set of homes is empty: the deployment sleeps or has just been made".to_owned();
     }
-    let named = set.homes.values().take(NAMED_MAX);
+    let fitting: Vec<&Member> = set.homes.values().filter(|member| wanted.fits(member)).collect();
+    if fitting.is_empty() {
+        return match wanted {
+            Wanted::New => "all homes only continue sequences of an earlier model".to_owned(),
+            Wanted::Continuing { fingerprint } => format!(
+                "no home has the model any more that the answer began on ({fingerprint}); ask again"
+            ),
+        };
+    }
+    let named = fitting.iter().take(NAMED_MAX).map(|member| &member.home);
     let named: Vec<String> = named
         .map(|home| format!("{}: {}", home.agent_id, home.condition.borrow().describe()))
         .collect();

@@ -11,10 +11,12 @@ use crate::homes::{Homes, Served};
 use crate::metrics::{Metrics, RequestRecord};
 use crate::parse::{self, Options, ParseError, ValidPrompt};
 use crate::seed;
+use crate::serve::Stage;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -24,7 +26,7 @@ use proto::v1::{GenerateRequest, TokenIds};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -37,16 +39,24 @@ pub struct Api {
     sequences: Arc<Semaphore>,
     sequences_max: usize,
     parses: Arc<Semaphore>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Api {
-    pub fn new(config: &RouterConfig, homes: Arc<Homes>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &RouterConfig,
+        homes: Arc<Homes>,
+        metrics: Arc<Metrics>,
+        stage: watch::Receiver<Stage>,
+    ) -> Self {
+        let (patience, held_max) = (config.patience, config.held_max);
         let sequences_max = config.sequences_max.min(Semaphore::MAX_PERMITS);
         Self {
-            context: Context { homes, metrics, patience: config.patience },
+            context: Context { homes, metrics, patience, held_max },
             sequences: Arc::new(Semaphore::new(sequences_max)),
             sequences_max,
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
+            stage,
         }
     }
 
@@ -88,9 +98,12 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/health", get(health))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(map_response_with_state(api.clone(), part))
         .with_state(api)
 }
 
@@ -278,7 +291,35 @@ fn model_object(served: &Served) -> serde_json::Value {
         "created": served.created,
         "owned_by": "boyle",
         "max_model_len": served.context_length,
+        "fingerprint": served.fingerprint,
     })
+}
+
+/// While the router drains, each answer asks its client to come back on a new connection, which then goes elsewhere.
+async fn part(State(api): State<Api>, mut response: Response) -> Response {
+    if *api.stage.borrow() != Stage::Running {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The process answers.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// New requests may be sent here. Without a ready home, too: they are held until there is one.
+async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
+    let stage = *api.stage.borrow();
+    match (stage, api.context.homes.are_known()) {
+        (Stage::Running, true) => (StatusCode::OK, "ok\n"),
+        (Stage::Running, false) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the router has not been told its homes yet\n")
+        }
+        (Stage::Draining | Stage::Stopping, _) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the router is stopping\n")
+        }
+    }
 }
 
 async fn health(State(api): State<Api>) -> Response {

@@ -3,7 +3,7 @@
 //! A request's way: `http` takes it in, `parse` makes it valid, `generation` runs each of its choices on a home (`link`)
 //! and goes on elsewhere when one is lost, `assemble` splits reasoning from content, `answer` sends it as one object or
 //! as a stream (`chat`, `completions`, `sse`). `homes` and `watching` know which agents can take a sequence; `control`
-//! is told them. `connections` bounds what clients may hold. `errors` is the only place that knows
+//! is told them and answers with what `metrics` and `window` counted. `connections` bounds what clients may hold. `errors` is the only place that knows
 //! status codes of failures.
 //!
 //! It knows nothing of tokenisers, plans or weights.
@@ -29,6 +29,9 @@ mod serve;
 mod sse;
 mod usage;
 mod watching;
+mod window;
 
-pub use config::{BODY_BYTES_MAX, Patience, RouterArguments, RouterConfig, SEQUENCES_MAX};
+pub use config::{
+    BODY_BYTES_MAX, HELD_MAX, Patience, RouterArguments, RouterConfig, SEQUENCES_MAX,
+};
 pub use serve::{RouterError, run, serve};

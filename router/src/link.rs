@@ -75,6 +75,11 @@ impl Link {
         self.lease.agent_id()
     }
 
+    /// Of the model that the home served when it was chosen.
+    pub fn fingerprint(&self) -> &str {
+        self.lease.fingerprint()
+    }
+
     /// The next event, in the contract's order.
     pub async fn receive(&mut self, patience: &Patience) -> Result<Event, Loss> {
         let message = unless_silent(&mut self.condition, patience, self.events.message()).await;

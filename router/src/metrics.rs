@@ -1,9 +1,10 @@
 //! What the router counts, in Prometheus' text format. Names follow those that vLLM's dashboards read.
 
+use crate::window::{Recent, Window};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// OpenTelemetry's buckets for `gen_ai.server.time_to_first_token`, and two for replays and cold starts.
@@ -27,9 +28,13 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Where the window's time begins.
+    origin: Instant,
+    window: Mutex<Window>,
     pub requests: IntCounterVec,
     pub requests_received: IntCounter,
     pub requests_in_flight: IntGauge,
+    pub requests_held: IntGauge,
     pub first_token_seconds: Histogram,
     pub inter_token_seconds: Histogram,
     pub request_seconds: Histogram,
@@ -52,6 +57,7 @@ impl Metrics {
         Ok(Self {
             requests: counters(r, "requests_total", "Requests answered", &["endpoint", "code"])?,
             requests_received: counter(r, "requests_received_total", "Requests that arrived")?,
+            requests_held: gauge(r, "requests_held", "Sequences that wait for a home")?,
             requests_in_flight: gauge(r, "requests_in_flight", "Requests being answered")?,
             first_token_seconds: histogram(
                 r,
@@ -84,7 +90,26 @@ impl Metrics {
             homes: gauge(r, "homes", "Homes in the set")?,
             homes_ready: gauge(r, "homes_ready", "Homes that can take a request")?,
             registry,
+            origin: Instant::now(),
+            window: Mutex::default(),
         })
+    }
+
+    /// What the autoscaler wants to know.
+    pub fn recent(&self) -> Recent {
+        self.window().recent(self.origin.elapsed())
+    }
+
+    /// One more sequence waits for a home, unless `max` do already.
+    pub fn hold(self: &Arc<Self>, max: usize) -> Option<Held> {
+        self.requests_held.inc();
+        let held = Held { metrics: Arc::clone(self) };
+        (usize::try_from(self.requests_held.get()).unwrap_or(0) <= max).then_some(held)
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        // A panic while it was held can have lost one measurement at most.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The text that Prometheus scrapes.
@@ -135,12 +160,26 @@ fn histogram(
     Ok(histogram)
 }
 
+/// A sequence that waits for a home; it counts until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.metrics.requests_held.dec();
+    }
+}
+
 /// One request's times and outcome; recorded when it is dropped, whatever ended it.
 #[derive(Debug)]
 pub struct RequestRecord {
     metrics: Arc<Metrics>,
     endpoint: &'static str,
     started: Instant,
+    /// How long the choice that waited longest was held before its first token.
+    held: Duration,
     first_token: Option<Instant>,
     last_token: Vec<Option<Instant>>,
     code: u16,
@@ -150,13 +189,22 @@ impl RequestRecord {
     pub fn start(metrics: Arc<Metrics>, endpoint: &'static str) -> Self {
         metrics.requests_received.inc();
         metrics.requests_in_flight.inc();
+        metrics.window().request_began(metrics.origin.elapsed());
         Self {
             metrics,
             endpoint,
             started: Instant::now(),
+            held: Duration::ZERO,
             first_token: None,
             last_token: Vec::new(),
             code: CLIENT_CLOSED_REQUEST,
+        }
+    }
+
+    /// A choice was accepted after it had waited for a home for this long.
+    pub fn accepted(&mut self, held: Duration) {
+        if self.first_token.is_none() {
+            self.held = self.held.max(held);
         }
     }
 
@@ -168,8 +216,11 @@ impl RequestRecord {
         let now = Instant::now();
         if self.first_token.is_none() {
             self.first_token = Some(now);
-            let seconds = now.duration_since(self.started).as_secs_f64();
-            self.metrics.first_token_seconds.observe(seconds);
+            let took = now.duration_since(self.started);
+            self.metrics.first_token_seconds.observe(took.as_secs_f64());
+            // The wait for a home that wakes says nothing about how busy the homes are.
+            let took = took.saturating_sub(self.held);
+            self.metrics.window().first_token(self.metrics.origin.elapsed(), took);
         }
         if self.last_token.len() <= choice {
             self.last_token.resize(choice + 1, None);
@@ -177,6 +228,8 @@ impl RequestRecord {
         let Some(last) = self.last_token.get_mut(choice) else { return };
         if let Some(before) = last.replace(now) {
             let each = now.duration_since(before).div_f64(count as f64);
+            let elapsed = self.metrics.origin.elapsed();
+            self.metrics.window().output_tokens(elapsed, each, count as u64);
             for _ in 0..count {
                 self.metrics.inter_token_seconds.observe(each.as_secs_f64());
             }
@@ -203,6 +256,7 @@ impl Drop for RequestRecord {
         let code = self.code.to_string();
         self.metrics.requests.with_label_values(&[self.endpoint, &code]).inc();
         self.metrics.requests_in_flight.dec();
+        self.metrics.window().request_ended(self.metrics.origin.elapsed());
         self.metrics.request_seconds.observe(self.elapsed().as_secs_f64());
     }
 }

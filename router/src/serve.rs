@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// Why the router ended.
@@ -62,8 +62,8 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener,
     })
 }
 
-/// Serves the API on `http` and `RouterControl` on `control`. After `shutdown` no connection is taken, and running
-/// requests have `Patience::shutdown` to end.
+/// Serves the API on `http` and `RouterControl` on `control`. After `shutdown` the router says that it is not ready, but
+/// takes connections for `Patience::drain` more; then none, and running requests have `Patience::shutdown` to end.
 ///
 /// # Errors
 /// [`RouterError`] when a server fails.
@@ -75,20 +75,33 @@ pub async fn serve(
 ) -> Result<(), RouterError> {
     let metrics = Arc::new(Metrics::new().map_err(RouterError::Metrics)?);
     let homes = Arc::new(Homes::new(config.patience));
-    let api = Api::new(&config, Arc::clone(&homes), Arc::clone(&metrics));
     let (stopping, stopped) = watch::channel(Stage::Running);
+    let api = Api::new(&config, Arc::clone(&homes), Arc::clone(&metrics), stopped.clone());
+    // Streams that still run must learn where they can go on, so that this server ends after the other one.
+    let (answered, all_answered) = oneshot::channel::<()>();
 
-    let http_server =
-        connections::serve(http, routes(api), config.patience.header, stopped.clone());
+    let http_server = connections::serve(http, routes(api), config.patience.header, stopped);
     let control_server = tonic::transport::Server::builder()
         .add_service(RouterControlServer::new(Control { homes, metrics }))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(control), stop(stopped));
+        .serve_with_incoming_shutdown(TcpListenerStream::new(control), async {
+            // Nothing is ever sent: dropping the other end is the signal.
+            let _ = all_answered.await;
+        });
     let servers = async {
-        let ((), control) = tokio::join!(http_server, control_server);
-        control.map_err(RouterError::Control)
+        let http_server = async {
+            http_server.await;
+            drop(answered);
+            Ok(())
+        };
+        tokio::try_join!(http_server, control_server).map_err(RouterError::Control)?;
+        Ok(())
     };
     let deadline = async {
         shutdown.await;
+        tracing::info!("draining");
+        stopping.send_replace(Stage::Draining);
+        tokio::time::sleep(config.patience.drain).await;
+        tracing::info!("stopping");
         stopping.send_replace(Stage::Stopping);
         tokio::time::sleep(config.patience.shutdown).await;
     };
@@ -104,6 +117,9 @@ pub async fn serve(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Running,
+    /// Not ready, but whoever has not heard of it is served.
+    Draining,
+    /// No connection is taken any more.
     Stopping,
 }
 

@@ -44,6 +44,8 @@ impl Up {
             "messages": [{"role": "user", "content": question}],
         });
         let url = format!("{}/v1/chat/completions", self.url);
+        // It fails only when another test has done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         let content = answer["choices"][0]["message"]["content"].as_str();

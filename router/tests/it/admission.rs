@@ -1,12 +1,10 @@
 //! Bounds on what runs, and the end of work that nobody waits for.
 
 use crate::agent::{Act, Answer, ScriptedAgent};
-use crate::world::{Streamed, WAIT, World, chat_body, completion_body, patience, reasoning_answer};
+use crate::world::{Streamed, World, chat_body, completion_body, patience, reasoning_answer};
 use proto::v1::ReasoningState;
-use proto::v1::router_control_client::RouterControlClient;
 use router::RouterConfig;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_sequences() {
@@ -38,7 +36,7 @@ async fn a_client_that_leaves_cancels_its_sequences() {
 #[tokio::test]
 async fn more_sequences_than_allowed_are_refused() {
     let agent = ScriptedAgent::start("a", reasoning_answer(), vec![Act::HangAfter(0)]);
-    let config = RouterConfig { sequences_max: 3, patience: patience() };
+    let config = RouterConfig { sequences_max: 3, patience: patience(), ..RouterConfig::default() };
     let mut world = World::start(config).await;
     world.set_homes(1, &[&agent]).await;
     world.wait_for_ready(1).await;
@@ -75,26 +73,4 @@ async fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
     let streamed = Streamed::parse(&slow.text().await.unwrap());
     assert!(streamed.done);
     assert_eq!(streamed.text(0, "content").len(), TOKENS * word.len());
-}
-
-#[tokio::test]
-async fn shutdown_ends_the_router_with_streams_and_idle_connections_open() {
-    let agent = ScriptedAgent::start("a", reasoning_answer(), vec![Act::HangAfter(1)]);
-    let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", http.local_addr().unwrap());
-    let control_url = format!("http://{}", control.local_addr().unwrap());
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let config = RouterConfig { patience: patience(), ..RouterConfig::default() };
-    let served = tokio::spawn(router::serve(config, http, control, async move {
-        let _ = stopped.await;
-    }));
-    let control = RouterControlClient::connect(control_url).await.unwrap();
-    let mut world = World { url, http: reqwest::Client::new(), control, stop };
-    world.set_homes(1, &[&agent]).await;
-    world.wait_for_ready(1).await;
-    let stream = world.post("/v1/chat/completions", &chat_body(json!({"stream": true}))).await;
-    assert_eq!(stream.status(), 200);
-    world.stop.send(()).unwrap();
-    tokio::time::timeout(WAIT, served).await.unwrap().unwrap().unwrap();
 }

@@ -33,6 +33,7 @@ pub fn patience() -> Patience {
         status: WAIT,
         response_start: WAIT,
         keep_alive: WAIT,
+        drain: Duration::ZERO,
         shutdown: Duration::ZERO,
     }
 }
@@ -51,7 +52,7 @@ impl World {
             router::serve(config, http, control, shutdown).await.unwrap();
         });
         let control = RouterControlClient::connect(control_url).await.unwrap();
-        let http = reqwest::Client::builder().timeout(WAIT).build().unwrap();
+        let http = client();
         Self { url, http, control, stop }
     }
 
@@ -112,6 +113,12 @@ impl World {
         assert_eq!(status, 200, "{text}");
         Streamed::parse(&text)
     }
+}
+
+pub fn client() -> reqwest::Client {
+    // It fails only when another test has done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(WAIT).build().unwrap()
 }
 
 pub fn home(agent_id: &str, address: &str) -> Home {
