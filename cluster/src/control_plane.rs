@@ -2,7 +2,7 @@
 //! that lives as long as its owner.
 
 use crate::credentials::{self, Server, User};
-use crate::process::{self, Mark};
+use crate::process::{self, Lifetime, Mark};
 use crate::service::{self, Service};
 use crate::{tools, wait};
 use std::fs;
@@ -253,7 +253,7 @@ impl ControlPlane {
             let command = service
                 .command(&settings.logs())
                 .map_err(file("opening logs in", &settings.logs()))?;
-            plane.children.push((service.name, process::start(command, &mark)?));
+            plane.children.push((service.name, process::start(command, &mark, Lifetime::WithUs)?));
         }
         let children = &mut plane.children;
         plane.settings.wait_ready(

@@ -43,6 +43,11 @@ impl User {
     pub fn program(name: &str) -> Self {
         Self { file: name.into(), name: format!("system:{name}"), group: None }
     }
+
+    /// A node's kubelet.
+    pub fn node(name: &str) -> Self {
+        Self { file: name.into(), name: format!("system:node:{name}"), group: Some("system:nodes") }
+    }
 }
 
 /// Where the API server is reached, for certificates and kubeconfig files.

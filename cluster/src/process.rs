@@ -1,27 +1,33 @@
-//! Processes of a cluster: starting them, finding them again, ending them.
-//!
-//! A process is ours when its environment carries the mark with the cluster's folder, which it got at its start and keeps
-//! for life. No file with process ids is kept: after any crash the mark still tells the truth, and an id that another
-//! process got since is never taken for ours.
+//! Starting the processes of a cluster, each with the mark by which [`crate::marks`] finds it again.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 
 /// The variable with the cluster's folder, and the part of it that the process belongs to.
-const MARK: &str = "BOYLE_CLUSTER";
+pub const MARK: &str = "BOYLE_CLUSTER";
 
-/// Why a process could not be started or ended.
+/// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("starting {program}")]
     Start { program: String, source: io::Error },
     #[error("the thread that starts processes is gone")]
     NoStarter,
+}
+
+/// How long a started process may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The kernel kills it when this process ends, however it ends.
+    WithUs,
+    /// Until somebody kills it; it has its own session, so no terminal does.
+    UntilKilled,
 }
 
 /// What a process of ours belongs to.
@@ -42,14 +48,27 @@ impl Mark {
     }
 }
 
-/// Starts `command` with the mark in its environment. The kernel kills it when this process ends, however it ends.
+/// Starts `command` with the mark in its environment.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(mut command: Command, mark: &Mark) -> Result<Child, Error> {
+pub fn start(mut command: Command, mark: &Mark, lifetime: Lifetime) -> Result<Child, Error> {
     command.env(MARK, mark.value());
     let program = command.get_program().to_string_lossy().into_owned();
-    start_with_us(command)?.map_err(|source| Error::Start { program, source })
+    let started = match lifetime {
+        Lifetime::WithUs => start_with_us(command)?,
+        Lifetime::UntilKilled => {
+            // SAFETY: setsid is async-signal-safe and touches no memory of ours.
+            unsafe {
+                command.pre_exec(|| match libc::setsid() {
+                    -1 => Err(io::Error::last_os_error()),
+                    _ => Ok(()),
+                });
+            }
+            command.spawn()
+        }
+    };
+    started.map_err(|source| Error::Start { program, source })
 }
 
 type Job = (Command, Sender<io::Result<Child>>);
@@ -85,4 +104,27 @@ fn start_with_us(mut command: Command) -> Result<io::Result<Child>, Error> {
     let (reply, answer) = channel();
     starter.send((command, reply)).map_err(|_| Error::NoStarter)?;
     answer.recv().map_err(|_| Error::NoStarter)
+}
+
+/// Whether a process has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Waits for a child in a thread of its own for as long as this process lives: one that ended and that nobody waited for
+/// would keep its machine's process 1 from ending.
+pub fn watch(mut child: Child) -> Ended {
+    let ended = Ended::default();
+    let setter = ended.clone();
+    std::thread::spawn(move || {
+        // An error means that there is nothing to wait for.
+        let _ = child.wait();
+        setter.0.store(true, Ordering::Release);
+    });
+    ended
 }

@@ -1,5 +1,6 @@
 //! A long-running program of a cluster, as values: what it is called and what it is told. And its log.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,9 +29,19 @@ impl Service {
     pub fn command(&self, logs: &Path) -> io::Result<Command> {
         let log = File::options().create(true).append(true).open(log(logs, self.name))?;
         let mut command = Command::new(&self.program);
+        command.env("PATH", self.path()).current_dir("/");
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
+    }
+}
+
+impl Service {
+    /// Programs find those that they start beside themselves, or where root's are, whatever our caller's PATH is.
+    fn path(&self) -> OsString {
+        let beside = self.program.parent().map(Path::as_os_str).unwrap_or_default();
+        let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        [beside, OsStr::new(system)].join(OsStr::new(":"))
     }
 }
 

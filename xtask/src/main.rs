@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door to checking this repository. CI calls it and nothing else.
 
 mod ci;
+mod cluster;
 mod counts;
 mod e2e;
 mod process;
@@ -32,6 +33,9 @@ enum Command {
     Tidy,
     /// Build `boyle` and run the black-box tests against it.
     E2e(e2e::Options),
+    /// Run a real Kubernetes on this machine, without Docker: to try Boyle out, and for its tests.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Install the pinned cargo tools that `ci` needs, outside the repository, when they are missing.
     Tools,
 }
@@ -52,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ci(options) => ci::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::E2e(options) => e2e::run(&workspace, &options),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Tools => tools::install(&workspace).map(|()| ExitCode::SUCCESS),
     }
 }
