@@ -49,7 +49,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Oracle(arguments) => oracle::run(&arguments),
         Command::Agent(arguments) => {
             log("info");
-            node_agent::run(arguments)?;
+            node_agent::run(arguments, &embedded::MODELS)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Router(arguments) => {

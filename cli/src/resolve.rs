@@ -2,13 +2,14 @@
 
 use crate::arguments::DeploymentArguments;
 use crate::describe;
-use crate::embedded::{self, UnpackError};
+use crate::embedded;
 use crate::manifest::{Manifest, ManifestError};
 use crate::memory::{MemoryError, available_per_agent};
 use crate::state::{DeploymentDirectory, StateError, StateRoot};
 use crds::ModelSource;
 use model::kernels::KernelPath;
 use model::load::{LoadError, ModelLoader};
+use node_agent::embedded::{EmbeddedModel, UnpackError};
 use planner::identity::{AgentId, DeploymentName, HostId};
 use planner::inventory::{AgentFacts, AgentState, Inventory};
 use planner::plan::{PlanError, Planned};
@@ -144,12 +145,7 @@ impl Resolved {
 
     fn model_directory(&self) -> Result<PathBuf, ResolveError> {
         match &self.manifest.source {
-            ModelSource::Embedded { name } if name == embedded::NAME => {
-                Ok(embedded::unpack(&self.models, &embedded::FILES)?)
-            }
-            ModelSource::Embedded { name } => {
-                Err(ResolveError::UnknownEmbedded { name: name.clone() })
-            }
+            ModelSource::Embedded { name } => Ok(embedded_model(name)?.unpack(&self.models)?),
             ModelSource::File { directory } => Ok(directory.clone()),
             source @ (ModelSource::HuggingFace { .. }
             | ModelSource::PersistentVolumeClaim { .. }
@@ -176,6 +172,11 @@ impl Resolved {
             kernel_path: self.kernel_path.map_or(AUTO.to_owned(), |path| path.to_string()),
         }
     }
+}
+
+fn embedded_model(name: &str) -> Result<&'static EmbeddedModel, ResolveError> {
+    let found = embedded::MODELS.iter().find(|model| model.name == name);
+    found.ok_or_else(|| ResolveError::UnknownEmbedded { name: name.to_owned() })
 }
 
 /// On this substrate every agent counts as a machine of its own.

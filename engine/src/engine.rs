@@ -107,6 +107,7 @@ pub struct Engine {
     next_sequence: u64,
     prompt_tokens: u64,
     generated_tokens: u64,
+    passes: u64,
 }
 
 impl Engine {
@@ -134,6 +135,7 @@ impl Engine {
             next_sequence: 0,
             prompt_tokens: 0,
             generated_tokens: 0,
+            passes: 0,
         }
     }
 
@@ -263,6 +265,11 @@ impl Engine {
         }
     }
 
+    /// Forward passes that came to their end.
+    pub fn passes(&self) -> u64 {
+        self.passes
+    }
+
     /// Peers that failed or are late, with the reason.
     pub fn troubles(&self) -> Vec<(PeerId, String)> {
         self.step.exchange().troubles()
@@ -318,6 +325,7 @@ impl Engine {
     }
 
     fn finish_pass(&mut self, planned: &[Planned], logits: &Logits) {
+        self.passes += 1;
         let mut rows = logits.values.chunks_exact(logits.vocab_size.max(1));
         for part in planned {
             self.scheduler.record_computed(part);

@@ -32,7 +32,7 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 const PICKLE_FILES: [&str; 3] =
     ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
 /// An FP8 tensor's scales are stored under its name with this behind it.
-const SCALE_SUFFIX: &str = "_scale_inv";
+pub(crate) const SCALE_SUFFIX: &str = "_scale_inv";
 
 /// An opened checkpoint folder.
 #[derive(Debug)]
@@ -53,6 +53,14 @@ struct Located {
     /// Position in `Checkpoint::files`.
     file: usize,
     place: TensorPlace,
+}
+
+/// Where one tensor's data lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorAt<'a> {
+    pub name: &'a str,
+    pub file: &'a Path,
+    pub place: &'a TensorPlace,
 }
 
 impl Checkpoint {
@@ -83,6 +91,20 @@ impl Checkpoint {
     /// Names of all tensors, ascending; scales are tensors of their own here.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// All tensors, ascending by name.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorAt<'_>> {
+        self.tensors.iter().map(|(name, located)| self.at(name, located))
+    }
+
+    /// Where tensor `name` lies, if the checkpoint holds it.
+    pub fn place(&self, name: &str) -> Option<TensorAt<'_>> {
+        self.tensors.get_key_value(name).map(|(name, located)| self.at(name, located))
+    }
+
+    fn at<'a>(&'a self, name: &'a str, located: &'a Located) -> TensorAt<'a> {
+        TensorAt { name, file: &self.files[located.file].path, place: &located.place }
     }
 
     /// Finds tensor `name` and checks that it has `shape` and is stored as `format`; with FP8, also its scales

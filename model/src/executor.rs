@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A forward pass over a batch of sequences. One pass is open at a time.
 pub trait Executor: Send {
@@ -30,8 +31,27 @@ pub trait Executor: Send {
     /// [`ExecutorError`] when the outputs do not fit the pause; the pass stays paused.
     fn resume(&mut self, outputs: &[&[u8]]) -> Result<Progress, ExecutorError>;
 
+    /// What this executor counts its layers with.
+    fn pulse(&self) -> Pulse;
+
     /// Drops the open pass. Cache positions it wrote are overwritten by the next pass that covers them.
     fn abandon(&mut self);
+}
+
+/// Counts finished pieces of work, so that another thread sees from outside that a long pass still moves.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// One more piece is done.
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Pieces so far; it wraps.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The routed experts that are in memory. Calls are stateless and may run at the same time as a pass.

@@ -1,10 +1,11 @@
 //! A checkpoint folder → an executor and experts on one kernel path.
 
 mod build;
+mod names;
 mod sinks;
 
 use crate::backend::{Backend, CacheWidth};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, TensorAt};
 use crate::config::{Attention, ConfigError, FeedForward, ModelConfig};
 use crate::executor::{CacheShape, Executor, ExpertAddress};
 use crate::expert_store::{BackendExperts, ExpertStore, Shelf};
@@ -16,6 +17,8 @@ use sinks::{Check, Load};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+
+pub use names::{ModelPart, tensor_names};
 
 /// A model that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +103,20 @@ impl ModelLoader {
     /// Bytes in memory of one routed expert (the largest, should they differ); 0 for a dense model.
     pub fn expert_bytes(&self) -> u64 {
         self.expert_bytes
+    }
+
+    /// Every tensor of the checkpoint, ascending by name, also those that the model does not use.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorAt<'_>> {
+        self.checkpoint.tensors()
+    }
+
+    /// The tensors of one part of the model.
+    ///
+    /// # Errors
+    /// [`LoadError::NoSuchExpert`].
+    pub fn part(&self, part: ModelPart) -> Result<Vec<TensorAt<'_>>, LoadError> {
+        let names = tensor_names(&self.config, part)?;
+        Ok(names.iter().filter_map(|name| self.checkpoint.place(name)).collect())
     }
 
     /// Bytes of one cache block over all layers.

@@ -3,8 +3,8 @@
 use crate::backend::{Backend, LayoutRow, Routing, RowLayout};
 use crate::config::{Rope, RopePairing};
 use crate::executor::{
-    Batch, CacheShape, Executor, ExecutorError, Logits, LogitsWanted, Progress, Route, RoutedRows,
-    RowFormat, Segment,
+    Batch, CacheShape, Executor, ExecutorError, Logits, LogitsWanted, Progress, Pulse, Route,
+    RoutedRows, RowFormat, Segment,
 };
 use crate::layers::attention::Pass;
 use crate::layers::{DenseModel, FeedForwardLayer};
@@ -31,6 +31,7 @@ pub struct Runner<B: Backend> {
     caches: Vec<B::Cache>,
     shape: RunnerShape,
     pass: Option<OpenPass<B>>,
+    pulse: Pulse,
 }
 
 /// A pass between `begin` and its end.
@@ -71,7 +72,7 @@ impl<B: Backend> Runner<B> {
         caches: Vec<B::Cache>,
         shape: RunnerShape,
     ) -> Self {
-        Self { backend, model, caches, shape, pass: None }
+        Self { backend, model, caches, shape, pass: None, pulse: Pulse::default() }
     }
 
     fn row_layout(&self, batch: Batch) -> Result<(RowLayout, Vec<u32>), ExecutorError> {
@@ -124,6 +125,7 @@ impl<B: Backend> Runner<B> {
     fn run(&mut self, mut pass: OpenPass<B>, first: usize) -> Progress {
         for index in first..self.model.layers.len() {
             let input = self.attend(&mut pass, index);
+            self.pulse.beat();
             match &self.model.layers[index].feed_forward {
                 FeedForwardLayer::Dense(network) => {
                     let output = network.forward(&self.backend, &input);
@@ -257,6 +259,10 @@ impl<B: Backend> Executor for Runner<B> {
         };
         self.backend.combine(&mut pass.hidden, &pause.routing, outputs, shared);
         Ok(self.run(pass, pause.layer + 1))
+    }
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     fn abandon(&mut self) {

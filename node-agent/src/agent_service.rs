@@ -75,7 +75,9 @@ fn status_of(error: &AssignError, reason: String) -> Status {
         AssignError::Invalid(_) => Status::invalid_argument(reason),
         AssignError::Older { .. }
         | AssignError::SameGenerationOtherContent { .. }
-        | AssignError::NeedsRestart { .. } => Status::failed_precondition(reason),
+        | AssignError::NeedsRestart { .. }
+        | AssignError::OtherModel { .. }
+        | AssignError::NoModel { .. } => Status::failed_precondition(reason),
         AssignError::Store(_) | AssignError::Stopped => Status::internal(reason),
     }
 }

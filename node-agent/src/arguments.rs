@@ -1,7 +1,9 @@
 //! Flags and environment of the daemon.
 
+use crate::embedded::EmbeddedModel;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Flags of the node agent; each has an environment variable, which the flag overrides.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,14 +14,69 @@ pub struct AgentArguments {
     /// Address of the gRPC server. With port 0 the system chooses one; standard output tells it.
     #[arg(long, env = "BOYLE_LISTEN", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
+    /// Address of the HTTP server with /livez, /readyz and /metrics; absent: there is none.
+    #[arg(long, env = "BOYLE_HTTP_LISTEN")]
+    pub http_listen: Option<SocketAddr>,
     /// Folder for what must outlive the process: the last assignment. It is made when it is missing.
     #[arg(long, env = "BOYLE_STATE_DIRECTORY")]
     pub state_directory: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// Memory that this agent may use, in bytes; absent: its cgroup's limit, or the machine's memory.
+    #[arg(long, env = "BOYLE_MEMORY_BYTES")]
+    pub memory_bytes: Option<u64>,
+    /// After a stop signal, running sequences and peers that still call this agent's experts have this long.
+    #[arg(long, env = "BOYLE_SHUTDOWN_SECONDS", default_value_t = SHUTDOWN_SECONDS)]
+    pub shutdown_seconds: u64,
 }
 
-/// What the daemon needs besides its listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the model comes from. Without a source the agent serves what its assignment's folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ModelArguments {
+    /// hf://owner/name, s3://bucket/path, pvc://claim/path, oci://reference, file:///folder or embedded://name.
+    #[arg(long = "model-source", env = "BOYLE_MODEL_SOURCE")]
+    pub source: Option<String>,
+    /// Branch, tag or commit of an hf:// source.
+    #[arg(long = "model-revision", env = "BOYLE_MODEL_REVISION")]
+    pub revision: Option<String>,
+    /// Folder for what is fetched; absent: `models` in the state directory.
+    #[arg(long = "model-directory", env = "BOYLE_MODEL_DIRECTORY")]
+    pub directory: Option<PathBuf>,
+    /// Where the volume of a pvc:// or oci:// source is mounted.
+    #[arg(long = "model-mount", env = "BOYLE_MODEL_MOUNT", default_value = MODEL_MOUNT)]
+    pub mount: PathBuf,
+    /// The hub's or the object store's URL, when it is not the public one.
+    #[arg(long = "model-endpoint", env = "BOYLE_MODEL_ENDPOINT")]
+    pub endpoint: Option<String>,
+}
+
+/// Where volumes with models are mounted unless something else is said.
+const MODEL_MOUNT: &str = "/models";
+/// On one machine a person waits for the end; in a cluster the operator gives more.
+const SHUTDOWN_SECONDS: u64 = 2;
+
+/// What the daemon needs besides its listeners.
+#[derive(Clone, Debug)]
 pub struct AgentConfig {
     pub agent_id: String,
     pub state_directory: PathBuf,
+    pub model: ModelArguments,
+    /// Models inside the executable, for `embedded://`.
+    pub embedded: &'static [EmbeddedModel],
+    pub memory_bytes: Option<u64>,
+    pub shutdown_grace: Duration,
+}
+
+impl AgentConfig {
+    /// An agent that waits for an assignment with a folder.
+    pub fn new(agent_id: impl Into<String>, state_directory: impl Into<PathBuf>) -> Self {
+        Self {
+            agent_id: agent_id.into(),
+            state_directory: state_directory.into(),
+            model: ModelArguments::default(),
+            embedded: &[],
+            memory_bytes: None,
+            shutdown_grace: Duration::from_secs(SHUTDOWN_SECONDS),
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Wire assignment → [`Assignment`], parsed once: inside, every name is known and every number within bounds.
 
+use crate::library::Origin;
 use crate::limits::{
     CONTEXT_LENGTH_MAX, EXPERT_DEADLINE_MAX_MS, NAME_BYTES_MAX, PATH_BYTES_MAX, PEERS_MAX,
-    PLACEMENTS_MAX, SEQUENCES_MAX, STEP_TOKENS_MAX,
+    PLACEMENTS_MAX, SEQUENCES_MAX, STEP_TOKENS_MAX, URI_BYTES_MAX,
 };
 use engine::exchange::{PeerId, Placement};
 use model::executor::ExpertAddress;
@@ -19,14 +20,25 @@ pub struct Assignment {
     pub peers: BTreeMap<PeerId, String>,
     pub placement: Placement,
     pub binding: Binding,
+    /// Of the model that the plan was made for; empty: any files will do.
+    pub fingerprint: String,
 }
 
 /// What a process is bound to: another one of these needs another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub deployment: String,
-    pub directory: PathBuf,
+    pub model: ModelPlace,
     pub settings: Settings,
+}
+
+/// Where the model's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelPlace {
+    /// In a folder that somebody else has filled.
+    Directory(PathBuf),
+    /// Wherever this agent keeps what it fetches from here.
+    Source(Origin),
 }
 
 /// Bounds of the engine.
@@ -60,6 +72,12 @@ impl Assignment {
         self.placement.copies.iter().filter(|(_, c)| held(c)).map(|(address, _)| *address).collect()
     }
 
+    /// Whether some expert would be lost to its peers without this agent.
+    pub fn holds_an_only_copy(&self) -> bool {
+        let local = std::slice::from_ref(&self.placement.local);
+        self.peers.len() > 1 && self.placement.copies.values().any(|copies| copies == local)
+    }
+
     /// Parses what `Assign` brings for the agent `own`.
     ///
     /// # Errors
@@ -80,11 +98,13 @@ impl Assignment {
         let copies = parse_placement(placement, &peers)?;
         let binding = Binding {
             deployment: deployment.clone(),
-            directory: parse_directory(model.as_ref())?,
+            model: parse_place(model.as_ref())?,
             settings: parse_settings(settings.as_ref())?,
         };
         let placement = Placement { generation: *generation, local, copies };
-        Ok(Self { generation: *generation, peers, placement, binding })
+        let fingerprint = model.as_ref().map(|model| model.fingerprint.clone()).unwrap_or_default();
+        at_most("model.fingerprint", &fingerprint, NAME_BYTES_MAX)?;
+        Ok(Self { generation: *generation, peers, placement, binding, fingerprint })
     }
 }
 
@@ -96,23 +116,29 @@ fn name(field: &str, value: &str) -> Result<(), AssignmentError> {
     if value.is_empty() {
         return Err(AssignmentError::Missing { field: field.into() });
     }
-    if value.len() > NAME_BYTES_MAX {
-        let length = value.len();
-        return Err(invalid(field, format!("has {length} bytes, more than {NAME_BYTES_MAX}")));
-    }
-    Ok(())
+    at_most(field, value, NAME_BYTES_MAX)
 }
 
-fn parse_directory(model: Option<&v1::ModelSource>) -> Result<PathBuf, AssignmentError> {
-    let directory = model.map_or("", |model| model.directory.as_str());
-    if directory.is_empty() {
-        return Err(AssignmentError::Missing { field: "model.directory".into() });
+fn parse_place(model: Option<&v1::ModelSource>) -> Result<ModelPlace, AssignmentError> {
+    let missing = || AssignmentError::Missing { field: "model.directory".into() };
+    // No `..`: a new field must not be forgotten here.
+    let v1::ModelSource { directory, uri, revision, fingerprint: _ } = model.ok_or_else(missing)?;
+    at_most("model.directory", directory, PATH_BYTES_MAX)?;
+    at_most("model.uri", uri, URI_BYTES_MAX)?;
+    at_most("model.revision", revision, URI_BYTES_MAX)?;
+    match (directory.is_empty(), uri.is_empty()) {
+        (true, true) => Err(missing()),
+        (false, true) => Ok(ModelPlace::Directory(directory.into())),
+        (true, false) => Ok(ModelPlace::Source(Origin::new(uri, revision))),
+        (false, false) => Err(invalid("model.uri", "is given beside model.directory; give one")),
     }
-    if directory.len() > PATH_BYTES_MAX {
-        let reason = format!("has {} bytes, more than {PATH_BYTES_MAX}", directory.len());
-        return Err(invalid("model.directory", reason));
+}
+
+fn at_most(field: &str, value: &str, max: usize) -> Result<(), AssignmentError> {
+    if value.len() > max {
+        return Err(invalid(field, format!("has {} bytes, more than {max}", value.len())));
     }
-    Ok(directory.into())
+    Ok(())
 }
 
 fn parse_peers(

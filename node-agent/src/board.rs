@@ -28,10 +28,11 @@ pub struct Board {
 
 impl Board {
     /// An agent without an assignment.
-    pub fn new(agent_id: &str) -> Self {
+    pub fn new(agent_id: &str, memory_bytes: u64) -> Self {
         let status = AgentStatus {
             agent_id: agent_id.into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            memory_bytes,
             ..AgentStatus::default()
         };
         let report = Mutex::default();
@@ -47,6 +48,18 @@ impl Board {
             status.load = Some(v1::LoadProgress::default());
             if status.phase() != AgentPhase::Draining {
                 status.set_phase(AgentPhase::Loading);
+            }
+        });
+    }
+
+    /// What is known of the model; a source that failed before has recovered.
+    pub fn model(&self, facts: &v1::ModelFacts) {
+        self.status.send_modify(|status| {
+            status.model = Some(facts.clone());
+            if status.phase() == AgentPhase::Failed && status.resident.is_empty() {
+                let idle = status.generation == 0;
+                status.set_phase(if idle { AgentPhase::Unassigned } else { AgentPhase::Loading });
+                status.error.clear();
             }
         });
     }

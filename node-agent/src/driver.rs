@@ -2,10 +2,11 @@
 
 use crate::board::{Board, EngineReport};
 use crate::limits::{COMMANDS_MAX, IDLE_WAIT_MAX, REPORT_INTERVAL};
+use crate::metrics::Metrics;
 use engine::engine::{Advance, Engine, Now, SubmitError};
 use engine::exchange::{CallFailure, PeerId, Placement, Transmit};
 use engine::request::{Request, SequenceEvent, SequenceId};
-use model::executor::SharedExperts;
+use model::executor::{Pulse, SharedExperts};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,15 +76,21 @@ impl Commands {
     }
 }
 
+/// Who hears of the engine.
+#[derive(Clone, Debug)]
+pub struct Hooks {
+    pub board: Arc<Board>,
+    pub metrics: Arc<Metrics>,
+    /// The executor's; the thread's own rounds count too.
+    pub pulse: Pulse,
+    pub fatal: mpsc::Sender<String>,
+}
+
 /// Starts the thread. It ends when every [`Commands`] is dropped; when it panics, `fatal` hears the reason.
 ///
 /// # Errors
 /// When the system has no thread left.
-pub fn start(
-    engine: Engine,
-    board: Arc<Board>,
-    fatal: mpsc::Sender<String>,
-) -> std::io::Result<Commands> {
+pub fn start(engine: Engine, hooks: Hooks) -> std::io::Result<Commands> {
     let (sender, receiver) = channel();
     let room = Arc::new(Semaphore::new(COMMANDS_MAX));
     let driver = Driver {
@@ -92,9 +99,11 @@ pub fn start(
         origin: Instant::now(),
         subscribers: BTreeMap::new(),
         links: BTreeMap::new(),
-        board,
+        hooks,
         reported: Duration::ZERO,
+        pass: PassClock { passes: 0, began: Duration::ZERO },
     };
+    let fatal = driver.hooks.fatal.clone();
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| driver.run())) {
             let reason = panic_text(&*panic);
@@ -128,8 +137,16 @@ struct Driver {
     origin: Instant,
     subscribers: BTreeMap<SequenceId, mpsc::Sender<SequenceEvent>>,
     links: BTreeMap<PeerId, mpsc::Sender<Transmit>>,
-    board: Arc<Board>,
+    hooks: Hooks,
     reported: Now,
+    pass: PassClock,
+}
+
+/// When the pass that runs began.
+struct PassClock {
+    /// Those before it.
+    passes: u64,
+    began: Now,
 }
 
 impl Driver {
@@ -147,6 +164,7 @@ impl Driver {
                 Advance::Idle => Wait::AtMost(IDLE_WAIT_MAX),
             };
             self.report(advance);
+            self.hooks.pulse.beat();
         }
     }
 
@@ -217,13 +235,29 @@ impl Driver {
         }
     }
 
+    /// A pass begins where the one before it ended, or after the last time without work.
+    fn time_pass(&mut self, advance: Advance, now: Now) {
+        let passes = self.engine.passes();
+        if passes != self.pass.passes {
+            let took = now.saturating_sub(self.pass.began);
+            self.hooks.metrics.step_seconds.observe(took.as_secs_f64());
+        }
+        if passes != self.pass.passes || advance == Advance::Idle {
+            self.pass = PassClock { passes, began: now };
+        }
+    }
+
     /// Hands calls to the links and returns how many of them failed at once.
     fn send_transmits(&mut self) -> usize {
         let mut refused = Vec::new();
         while let Some(transmit) = self.engine.poll_transmit() {
             let (peer, call_id) = (transmit.peer.clone(), transmit.call_id);
+            let rows = u64::from(transmit.row_count);
             let failure = match self.links.get(&peer).map(|link| link.try_send(transmit)) {
-                Some(Ok(())) => continue,
+                Some(Ok(())) => {
+                    self.hooks.metrics.exchange_rows_sent.inc_by(rows);
+                    continue;
+                }
                 Some(Err(TrySendError::Full(_))) => CallFailure::Overloaded,
                 Some(Err(TrySendError::Closed(_))) | None => {
                     CallFailure::ConnectionLost("there is no link to this peer".into())
@@ -254,10 +288,11 @@ impl Driver {
 
     fn report(&mut self, advance: Advance) {
         let now = self.now();
+        self.time_pass(advance, now);
         if advance == Advance::Idle || now.saturating_sub(self.reported) >= REPORT_INTERVAL {
             self.reported = now;
             let (load, troubles) = (self.engine.load(), self.engine.troubles());
-            self.board.publish(EngineReport { load, troubles });
+            self.hooks.board.publish(EngineReport { load, troubles });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The node agent: the daemon that owns one machine's share of one model.
 //!
 //! Sockets, clocks, threads and files around `engine`. What to compute is decided there and in `model`; what to hold
-//! is decided by the plan's assignment. Knows nothing of plans, Kubernetes or HTTP.
+//! is decided by the plan's assignment. Knows nothing of plans or Kubernetes; HTTP is for probes only.
 //!
 //! ```text
 //! Agent/Assign ──► registry ──► loader ──► driver (engine thread) ⇄ links ⇄ peers
@@ -15,11 +15,19 @@ mod assignment;
 mod board;
 mod closing;
 mod driver;
+pub mod embedded;
+mod engine_watch;
 mod exchange;
+mod facts;
+pub mod fingerprint;
 mod generation_service;
+mod library;
 pub mod limits;
 mod loader;
+mod memory;
+mod metrics;
 mod model_files;
+mod probes;
 mod prompt;
 mod rate;
 mod registry;
@@ -28,10 +36,12 @@ mod self_test;
 mod sequence_stream;
 mod serve;
 mod serving;
+mod shutdown;
+mod sources;
 mod store;
 
-pub use arguments::{AgentArguments, AgentConfig};
-pub use serve::{AgentError, run, serve};
+pub use arguments::{AgentArguments, AgentConfig, ModelArguments};
+pub use serve::{AgentError, Listeners, run, serve};
 
 /// An error and its causes in one line, for statuses and logs.
 fn describe(error: &dyn std::error::Error) -> String {

@@ -29,14 +29,36 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(5);
 /// The self-test waits for peers that still load; after this long the reason is logged and it goes on waiting.
 pub const SELF_TEST_REMINDER: Duration = Duration::from_secs(10);
 
-/// Running sequences may end within this time after a stop signal; what still runs then continues on another home.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// After a stop signal the agent leaves once no peer has called its experts for this long: a peer that needs them calls
+/// several times in one pass.
+pub const PEERS_QUIET: Duration = Duration::from_millis(500);
 
 /// Open connections are closed within this time once the grace is over.
 pub const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
 /// Requests of one connection at once; a router opens few connections with many streams.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+
+// -- health
+
+/// The engine's thread counts every layer and, when it is idle, every second. A layer of the largest model takes far
+/// less; with the probes' own period and threshold a hung engine is killed within 30 s.
+pub const ENGINE_STALL_MAX: Duration = Duration::from_secs(12);
+/// How often somebody looks whether it has moved.
+pub const ENGINE_SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+/// Buckets of a forward pass in seconds: a decode step of a small model up to a large prefill on a processor.
+pub const STEP_SECONDS_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Buckets of an expert call in seconds: a network's round trip up to the deadline.
+pub const EXCHANGE_SECONDS_BUCKETS: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+// -- the model's source
+
+/// Wait before a source is tried again; it doubles up to the maximum. What is mended at the source is noticed soon,
+/// and a source that refuses is not pressed.
+pub const SOURCE_RETRY_MIN: Duration = Duration::from_secs(2);
+pub const SOURCE_RETRY_MAX: Duration = Duration::from_secs(60);
 
 // -- assignments
 
@@ -46,6 +68,8 @@ pub const PEERS_MAX: usize = 4096;
 pub const PLACEMENTS_MAX: usize = 1 << 20;
 /// Longest name or address; DNS names have at most 253 characters.
 pub const NAME_BYTES_MAX: usize = 253;
+/// Longest URI and revision of a model's source.
+pub const URI_BYTES_MAX: usize = 2048;
 /// Longest path of a model's folder, as Linux has it.
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest context in tokens; block tables and position counters are sized for it.

@@ -1,11 +1,14 @@
 //! Brings assignments into effect, one after the other: load, swap, tell everyone.
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, ModelPlace};
 use crate::board::Board;
 use crate::describe;
-use crate::driver::{self, Command, EngineGone};
+use crate::driver::{self, Command, EngineGone, Hooks};
+use crate::engine_watch::EngineWatch;
 use crate::exchange::{Hello, Links, Resident};
-use crate::model_files::{self, FilesError, LoadedModel};
+use crate::library::{Library, LibraryWatch};
+use crate::metrics::Metrics;
+use crate::model_files::{self, Files, FilesError, LoadedModel};
 use crate::registry::Registry;
 use crate::self_test;
 use crate::serving::{ModelVocabulary, Serving};
@@ -15,7 +18,9 @@ use model::executor::{Executor, SharedExperts};
 use model::expert_store::ExpertStore;
 use model::load::ModelLoader;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 /// Whom a load concerns.
@@ -24,6 +29,9 @@ pub struct Loader {
     pub agent_id: String,
     pub registry: Arc<Registry>,
     pub board: Arc<Board>,
+    pub metrics: Arc<Metrics>,
+    pub engine: Arc<EngineWatch>,
+    pub library: LibraryWatch,
     pub resident: watch::Sender<Option<Arc<Resident>>>,
     pub serving: watch::Sender<Option<Arc<Serving>>>,
     pub fatal: mpsc::Sender<String>,
@@ -35,6 +43,7 @@ struct Loaded {
     experts: Arc<ExpertStore>,
     links: Links,
     serving: Arc<Serving>,
+    fingerprint: String,
 }
 
 /// An assignment that did not come into effect.
@@ -48,6 +57,8 @@ enum LoadError {
     Thread(#[from] std::io::Error),
     #[error(transparent)]
     Engine(#[from] EngineGone),
+    #[error("the task that fetches the model stopped")]
+    LibraryGone,
 }
 
 impl Loader {
@@ -68,6 +79,8 @@ impl Loader {
 
     async fn apply(&self, loaded: Option<Loaded>, assignment: &Arc<Assignment>) -> Option<Loaded> {
         let generation = assignment.generation;
+        let began = Instant::now();
+        self.metrics.experts_assigned.set(assignment.own_experts().len() as i64);
         tracing::info!(generation, "loading an assignment");
         let (loaded, error) = match loaded {
             None => match self.first(assignment).await {
@@ -86,7 +99,10 @@ impl Loader {
             },
         };
         match error {
-            None => tracing::info!(generation, "the assignment is in effect"),
+            None => {
+                self.metrics.model_load_seconds.set(began.elapsed().as_secs_f64());
+                tracing::info!(generation, "the assignment is in effect");
+            }
             Some(error) => {
                 let reason = describe(&error);
                 tracing::error!(generation, reason, "the assignment cannot be loaded");
@@ -100,14 +116,20 @@ impl Loader {
         let settings = &assignment.binding.settings;
         self.board.loading(assignment.generation, &settings.kernel_path.to_string());
         let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
-        let LoadedModel { loader, text, executor, experts } =
+        let library = self.library(assignment).await?;
+        let directory = directory(assignment, library.as_deref());
+        let LoadedModel { loader, text, executor, experts, facts } =
             blocking(assignment.generation, move || {
-                model_files::load(&job, &|done, total| board.progress(done, total))
+                let facts = library.as_ref().map(|library| &library.facts);
+                let files = Files { directory: &directory, facts };
+                model_files::load(&job, files, &|done, total| board.progress(done, total))
             })
             .await?;
+        self.board.model(&facts);
         // Rows of the embedding beyond the tokeniser's ids are padding, ids beyond the embedding have no row.
         let vocab_size = loader.config().vocab_size.min(text.tokenizer.vocab_size());
         let vocabulary = ModelVocabulary { tokenizer: Arc::clone(&text.tokenizer), vocab_size };
+        let pulse = executor.pulse();
         let engine = new_engine(
             assignment,
             &loader,
@@ -115,7 +137,14 @@ impl Loader {
             Arc::<ExpertStore>::clone(&experts),
             vocabulary,
         );
-        let commands = driver::start(engine, Arc::clone(&self.board), self.fatal.clone())?;
+        let hooks = Hooks {
+            board: Arc::clone(&self.board),
+            metrics: Arc::clone(&self.metrics),
+            pulse: pulse.clone(),
+            fatal: self.fatal.clone(),
+        };
+        let commands = driver::start(engine, hooks)?;
+        self.engine.follow(pulse);
         let serving = Arc::new(Serving::new(
             assignment.binding.deployment.clone(),
             text,
@@ -123,8 +152,9 @@ impl Loader {
             vocab_size,
             commands.clone(),
         ));
-        let links = Links::new(commands);
-        let mut loaded = Loaded { files: Arc::new(loader), experts, links, serving };
+        let links = Links::new(commands, Arc::clone(&self.metrics));
+        let fingerprint = facts.fingerprint;
+        let mut loaded = Loaded { files: Arc::new(loader), experts, links, serving, fingerprint };
         self.take_effect(&mut loaded, assignment).await?;
         self.serving.send_replace(Some(Arc::clone(&loaded.serving)));
         let (serving, board) = (Arc::clone(&loaded.serving), Arc::clone(&self.board));
@@ -154,6 +184,18 @@ impl Loader {
         Ok(())
     }
 
+    /// This process's own model, when the assignment is for it; waits until it is there.
+    async fn library(&self, assignment: &Assignment) -> Result<Option<Arc<Library>>, LoadError> {
+        match &assignment.binding.model {
+            ModelPlace::Directory(_) => Ok(None),
+            ModelPlace::Source(_) => {
+                let mut library = self.library.clone();
+                let found = library.wait_for(Option::is_some).await;
+                Ok(found.map_err(|_| LoadError::LibraryGone)?.clone())
+            }
+        }
+    }
+
     /// Peers may call the experts, and we call theirs.
     async fn take_effect(
         &self,
@@ -167,12 +209,22 @@ impl Loader {
             generation: assignment.generation,
             row_format: experts.row_format(),
             row_length: experts.row_length(),
+            fingerprint: loaded.fingerprint.clone(),
         };
         let addresses = experts.resident();
         self.resident.send_replace(Some(Arc::new(Resident { hello: hello.clone(), experts })));
         let context_length = assignment.binding.settings.context_length;
         self.board.resident(assignment.generation, context_length, &addresses);
         loaded.links.update(&hello, &peers_with_experts(assignment)).await
+    }
+}
+
+fn directory(assignment: &Assignment, library: Option<&Library>) -> PathBuf {
+    match (&assignment.binding.model, library) {
+        (_, Some(library)) => library.directory.clone(),
+        (ModelPlace::Directory(directory), None) => directory.clone(),
+        // The caller has waited for it.
+        (ModelPlace::Source(_), None) => PathBuf::new(),
     }
 }
 

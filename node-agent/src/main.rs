@@ -15,6 +15,6 @@ struct Command {
 fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("BOYLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    node_agent::run(Command::parse().agent)?;
+    node_agent::run(Command::parse().agent, &[])?;
     Ok(())
 }

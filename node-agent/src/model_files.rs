@@ -1,6 +1,8 @@
 //! Blocking work of a load: files in, executor and experts out.
 
 use crate::assignment::Assignment;
+use crate::facts;
+use crate::fingerprint::FingerprintError;
 use crate::limits::CACHE_BLOCK_TOKENS;
 use crate::serving::ModelText;
 use engine::exchange::Placement;
@@ -11,7 +13,9 @@ use model::load::ModelLoader;
 use model::template::{ChatTemplate, TemplateError};
 use model::tokenizer::{Tokenizer, TokenizerError};
 use proto::limits::{EXCHANGE_FRAME_BYTES_MAX, EXCHANGE_HEADER_BYTES_MAX};
+use proto::v1::ModelFacts;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Everything of a first load.
@@ -20,6 +24,14 @@ pub struct LoadedModel {
     pub text: ModelText,
     pub executor: Box<dyn Executor>,
     pub experts: Arc<ExpertStore>,
+    pub facts: ModelFacts,
+}
+
+/// Which files, and what is known of them already.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    pub directory: &'a Path,
+    pub facts: Option<&'a ModelFacts>,
 }
 
 /// An assignment that cannot be loaded.
@@ -43,6 +55,12 @@ pub enum FilesError {
         "settings.step_tokens_max is {given} and an exchange frame holds the expert outputs of {max} tokens; lower it"
     )]
     StepTooLarge { given: usize, max: usize },
+    #[error("the model has no fingerprint")]
+    Fingerprint(#[from] FingerprintError),
+    #[error(
+        "model.fingerprint is {given} and the files in this agent have {own}; give every agent of the deployment the same files"
+    )]
+    OtherFiles { given: String, own: String },
     #[error("placement misses expert {} of layer {}", address.expert, address.layer)]
     NotPlaced { address: ExpertAddress },
     #[error("placement names expert {} of layer {}, which the model does not have", address.expert, address.layer)]
@@ -55,16 +73,25 @@ pub enum FilesError {
 /// [`FilesError`], whose causes name file and tensor.
 pub fn load(
     assignment: &Assignment,
+    files: Files<'_>,
     progress: &dyn Fn(u64, u64),
 ) -> Result<LoadedModel, FilesError> {
     let settings = &assignment.binding.settings;
-    let directory = &assignment.binding.directory;
+    let directory = files.directory;
     let loader = ModelLoader::open(directory, settings.kernel_path)?;
     let max = loader.config().context_length_max;
     if settings.context_length > max {
         return Err(FilesError::ContextTooLong { asked: settings.context_length, max });
     }
     check_placement(&loader, &assignment.placement)?;
+    let facts = match files.facts {
+        Some(facts) => facts.clone(),
+        None => facts::of(&loader, directory, "")?,
+    };
+    if !assignment.fingerprint.is_empty() && assignment.fingerprint != facts.fingerprint {
+        let (given, own) = (assignment.fingerprint.clone(), facts.fingerprint);
+        return Err(FilesError::OtherFiles { given, own });
+    }
     let tokenizer = Arc::new(Tokenizer::open(directory)?);
     let template = Arc::new(ChatTemplate::open(directory)?);
     let wanted = assignment.own_experts();
@@ -79,7 +106,7 @@ pub fn load(
     let experts = Arc::new(loader.load_experts(None, &wanted, &mut advance)?);
     check_step(loader.config(), &*experts, settings.step_tokens_max)?;
     let executor = loader.load_executor(cache, settings.context_length, &mut advance)?;
-    Ok(LoadedModel { loader, text: ModelText { tokenizer, template }, executor, experts })
+    Ok(LoadedModel { loader, text: ModelText { tokenizer, template }, executor, experts, facts })
 }
 
 /// Loads what a later assignment wants beside what it shares with `previous`.

@@ -1,6 +1,7 @@
 //! Which assignment is recorded: the rules of generations, and the disk behind them.
 
-use crate::assignment::{Assignment, AssignmentError, Binding};
+use crate::assignment::{Assignment, AssignmentError, Binding, ModelPlace};
+use crate::library::{LibraryWatch, Origin};
 use crate::store::{Store, StoreError};
 use proto::v1;
 use std::sync::Arc;
@@ -11,8 +12,16 @@ use tokio::sync::{Mutex, watch};
 pub struct Registry {
     agent_id: String,
     store: Store,
+    own: OwnModel,
     state: Mutex<State>,
     wanted: watch::Sender<Option<Arc<Assignment>>>,
+}
+
+/// The model that the process was started with.
+#[derive(Clone, Debug)]
+pub struct OwnModel {
+    pub origin: Option<Origin>,
+    pub library: LibraryWatch,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +54,14 @@ pub enum AssignError {
         "generation {generation} changes {what}, which a running process cannot; it is recorded: restart the process to apply it"
     )]
     NeedsRestart { generation: u64, what: &'static str },
+    #[error(
+        "model.{field} is {given:?} and this agent was started with {own:?}; start an agent for the other model beside it"
+    )]
+    OtherModel { field: &'static str, given: String, own: String },
+    #[error(
+        "model.uri is {uri:?} and this agent was started without a model source; give it BOYLE_MODEL_SOURCE"
+    )]
+    NoModel { uri: String },
     #[error("the assignment cannot be recorded")]
     Store(#[from] StoreError),
     #[error("the assignment cannot be recorded: the writing task was stopped")]
@@ -53,9 +70,9 @@ pub enum AssignError {
 
 impl Registry {
     /// A registry without an assignment, and where the loader hears of new ones.
-    pub fn new(agent_id: &str, store: Store) -> Self {
+    pub fn new(agent_id: &str, store: Store, own: OwnModel) -> Self {
         let wanted = watch::Sender::new(None);
-        Self { agent_id: agent_id.into(), store, state: Mutex::default(), wanted }
+        Self { agent_id: agent_id.into(), store, own, state: Mutex::default(), wanted }
     }
 
     /// Hears of every assignment to load, and again of the same one when it is to be tried again.
@@ -71,6 +88,7 @@ impl Registry {
     pub async fn restore(&self) -> Result<(), AssignError> {
         let Some(wire) = self.store.read()? else { return Ok(()) };
         let assignment = Arc::new(Assignment::parse(&wire, &self.agent_id)?);
+        self.own.check(&assignment)?;
         tracing::info!(generation = assignment.generation, "taking up the recorded assignment");
         let mut state = self.state.lock().await;
         state.binding = Some(assignment.binding.clone());
@@ -85,6 +103,7 @@ impl Registry {
     /// [`AssignError`]; nothing has changed then, but for `NeedsRestart`, which records it for the next process.
     pub async fn assign(&self, wire: v1::Assignment) -> Result<u64, AssignError> {
         let assignment = Arc::new(Assignment::parse(&wire, &self.agent_id)?);
+        self.own.check(&assignment)?;
         let generation = assignment.generation;
         let mut state = self.state.lock().await;
         let news = state.compare(&assignment)?;
@@ -118,6 +137,34 @@ impl Registry {
     }
 }
 
+impl OwnModel {
+    /// Whether the assignment is for this model, as far as that is known yet.
+    fn check(&self, assignment: &Assignment) -> Result<(), AssignError> {
+        let ModelPlace::Source(given) = &assignment.binding.model else { return Ok(()) };
+        let Some(own) = &self.origin else {
+            return Err(AssignError::NoModel { uri: given.uri.clone() });
+        };
+        let library = self.library.borrow();
+        let fingerprint = library.as_ref().map(|library| library.facts.fingerprint.as_str());
+        let known = fingerprint.filter(|_| !assignment.fingerprint.is_empty());
+        let table = [
+            ("uri", given.uri.as_str(), own.uri.as_str()),
+            ("revision", given.revision.as_str(), own.revision.as_str()),
+            (
+                "fingerprint",
+                assignment.fingerprint.as_str(),
+                known.unwrap_or(&assignment.fingerprint),
+            ),
+        ];
+        match table.into_iter().find(|(_, given, own)| given != own) {
+            None => Ok(()),
+            Some((field, given, own)) => {
+                Err(AssignError::OtherModel { field, given: given.into(), own: own.into() })
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum News {
     Fresh,
@@ -144,11 +191,11 @@ impl State {
 
 fn difference(old: &Binding, assignment: &Assignment) -> Option<&'static str> {
     // No `..`: a new field must not be forgotten here.
-    let Binding { deployment, directory, settings } = &assignment.binding;
+    let Binding { deployment, model, settings } = &assignment.binding;
     if old.deployment != *deployment {
         Some("the deployment")
-    } else if old.directory != *directory {
-        Some("the model's folder")
+    } else if old.model != *model {
+        Some("the model's place")
     } else if old.settings != *settings {
         Some("the engine's settings")
     } else {

@@ -3,16 +3,22 @@
 use crate::agent_service::AgentService;
 use crate::arguments::{AgentArguments, AgentConfig};
 use crate::board::Board;
-use crate::closing::{self, Closing};
+use crate::closing::{self, CloseSender};
 use crate::describe;
-use crate::exchange::{ExchangeService, Workers};
+use crate::embedded::EmbeddedModel;
+use crate::engine_watch::EngineWatch;
+use crate::exchange::{ExchangeService, PeerCalls, Workers};
 use crate::generation_service::GenerationService;
+use crate::library::{Librarian, LibraryOptions};
 use crate::limits::{
-    CLOSE_GRACE, EXPERT_WORKERS, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, SHUTDOWN_GRACE,
-    STATUS_INTERVAL, STREAMS_PER_CONNECTION_MAX,
+    CLOSE_GRACE, EXPERT_WORKERS, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::loader::Loader;
-use crate::registry::Registry;
+use crate::memory;
+use crate::metrics::Metrics;
+use crate::probes::Probes;
+use crate::registry::{OwnModel, Registry};
+use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError};
 use proto::exchange::exchange_server::ExchangeServer;
 use proto::limits::{
@@ -25,6 +31,7 @@ use proto::v1::generation_server::GenerationServer;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
@@ -41,34 +48,70 @@ pub enum AgentError {
     System(#[from] std::io::Error),
     #[error("the gRPC server failed")]
     Server(#[from] tonic::transport::Error),
+    #[error("the metrics cannot be made")]
+    Metrics(#[from] prometheus::Error),
     #[error("the engine stopped: {reason}")]
     Engine { reason: String },
     #[error("the task that loads assignments stopped")]
     LoaderStopped,
 }
 
+/// Sockets that the daemon serves on.
+#[derive(Debug)]
+pub struct Listeners {
+    pub grpc: TcpListener,
+    /// For probes and metrics.
+    pub http: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(grpc: TcpListener) -> Self {
+        Self { grpc, http: None }
+    }
+}
+
 /// Runs the daemon as a process: a runtime of its own, stop signals, and its address on standard output in one line,
-/// `listening on HOST:PORT`.
+/// `listening on HOST:PORT`. `embedded` are the models inside this executable.
 ///
 /// # Errors
 /// [`AgentError`]; the process should exit with a failure, so that it is started again.
-pub fn run(arguments: AgentArguments) -> Result<(), AgentError> {
-    let AgentArguments { agent_id, listen, state_directory } = arguments;
+pub fn run(
+    arguments: AgentArguments,
+    embedded: &'static [EmbeddedModel],
+) -> Result<(), AgentError> {
+    let AgentArguments {
+        agent_id,
+        listen,
+        http_listen,
+        state_directory,
+        model,
+        memory_bytes,
+        shutdown_seconds,
+    } = arguments;
+    let shutdown_grace = Duration::from_secs(shutdown_seconds);
+    let config =
+        AgentConfig { agent_id, state_directory, model, embedded, memory_bytes, shutdown_grace };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|source| AgentError::Listen { address: listen, source })?;
-        let address = listener.local_addr()?;
+        let grpc = bind(listen).await?;
+        let http = match http_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let address = grpc.local_addr()?;
         let mut output = std::io::stdout();
         writeln!(output, "listening on {address}")?;
         output.flush()?;
         let stop = stop_signal()?;
-        serve(AgentConfig { agent_id, state_directory }, listener, stop).await
+        serve(config, Listeners { grpc, http }, stop).await
     });
     // A load may still be running; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, AgentError> {
+    TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })
 }
 
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
@@ -89,53 +132,37 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 /// [`AgentError`].
 pub async fn serve(
     config: AgentConfig,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
-    let board = Arc::new(Board::new(&config.agent_id));
-    let store = Store::open(&config.state_directory)?;
-    let registry = Arc::new(Registry::new(&config.agent_id, store));
-    if let Err(error) = registry.restore().await {
-        // The next assignment replaces it; until then the agent is as good as new.
-        tracing::error!(reason = describe(&error), "the recorded assignment cannot be used");
-    }
-    let (resident_sender, resident) = watch::channel(None);
-    let (serving_sender, serving) = watch::channel(None);
-    let (fatal, mut fatal_reason) = mpsc::channel(1);
-    let (close_sender, closing) = closing::channel();
-    let exchange = ExchangeService {
-        resident,
-        workers: Workers::start(EXPERT_WORKERS)?,
-        closing: closing.clone(),
-    };
-    let generation = GenerationService::new(Arc::clone(&board), serving);
-    let agent = AgentService {
-        registry: Arc::clone(&registry),
-        board: Arc::clone(&board),
-        closing: closing.clone(),
-    };
-    let loader = Loader {
-        agent_id: config.agent_id,
-        registry,
-        board: Arc::clone(&board),
-        resident: resident_sender,
-        serving: serving_sender,
-        fatal,
-    };
-    let server = server(agent, generation, exchange)
-        .serve_with_incoming_shutdown(incoming(listener), closed(closing));
+    let Listeners { grpc, http } = listeners.into();
+    let Parts { services, loader, librarian, probes, shutdown: leave, close, mut fatal } =
+        assemble(config).await?;
+    let board = Arc::clone(&leave.board);
+    let engine = Arc::clone(&probes.engine);
+    let closing = services.agent.closing.clone();
+    let server = server(services).serve_with_incoming_shutdown(incoming(grpc), closing.closed());
     tokio::pin!(server);
+    let probing = async {
+        match http {
+            Some(listener) => probes.serve(listener).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = &mut server => return Ok(result?),
         () = loader.run() => return Err(AgentError::LoaderStopped),
+        () = librarian.run() => return Err(AgentError::LoaderStopped),
+        result = probing => return Ok(result?),
         () = board.keep_fresh() => {}
-        reason = fatal_reason.recv() => {
+        () = engine.run() => {}
+        reason = fatal.recv() => {
             let reason = reason.unwrap_or_else(|| "it was dropped".into());
             return Err(AgentError::Engine { reason });
         }
-        () = drained(shutdown, &board) => {}
+        () = leave.run(shutdown) => {}
     }
-    drop(close_sender);
+    drop(close);
     match tokio::time::timeout(CLOSE_GRACE, server).await {
         Ok(result) => Ok(result?),
         // Somebody keeps a connection open; the process ends all the same.
@@ -143,30 +170,78 @@ pub async fn serve(
     }
 }
 
-async fn closed(closing: Closing) {
-    closing.closed().await;
+/// What the gRPC server offers.
+struct Services {
+    agent: AgentService,
+    generation: GenerationService,
+    exchange: ExchangeService,
 }
 
-/// Waits for the stop signal, takes no new sequences from then on, and gives the running ones a moment.
-async fn drained(shutdown: impl Future<Output = ()>, board: &Board) {
-    shutdown.await;
-    tracing::info!(sequences = board.sequences(), "stopping");
-    board.drain();
-    let empty = async {
-        while board.sequences() > 0 {
-            tokio::time::sleep(STATUS_INTERVAL).await;
-        }
-    };
-    if tokio::time::timeout(SHUTDOWN_GRACE, empty).await.is_err() {
-        tracing::warn!(sequences = board.sequences(), "stopping with sequences running");
+/// Everything that runs, wired up.
+struct Parts {
+    services: Services,
+    loader: Loader,
+    librarian: Librarian,
+    probes: Probes,
+    shutdown: Shutdown,
+    close: CloseSender,
+    fatal: mpsc::Receiver<String>,
+}
+
+async fn assemble(config: AgentConfig) -> Result<Parts, AgentError> {
+    let memory_bytes =
+        config.memory_bytes.unwrap_or_else(|| memory::limit_bytes(&memory::Places::default()));
+    let board = Arc::new(Board::new(&config.agent_id, memory_bytes));
+    let metrics = Arc::new(Metrics::new()?);
+    let store = Store::open(&config.state_directory)?;
+    let options = LibraryOptions::new(&config);
+    let (library_sender, library) = watch::channel(None);
+    let origin = options.as_ref().map(|options| options.origin.clone());
+    let own = OwnModel { origin, library: library.clone() };
+    let registry = Arc::new(Registry::new(&config.agent_id, store, own));
+    if let Err(error) = registry.restore().await {
+        // The next assignment replaces it; until then the agent is as good as new.
+        tracing::error!(reason = describe(&error), "the recorded assignment cannot be used");
     }
+    let (resident_sender, resident) = watch::channel(None);
+    let (serving_sender, serving) = watch::channel(None);
+    let (fatal_sender, fatal) = mpsc::channel(1);
+    let (close, closing) = closing::channel();
+    let calls = Arc::new(PeerCalls::default());
+    let engine = Arc::new(EngineWatch::default());
+    let exchange = ExchangeService {
+        resident,
+        workers: Workers::start(EXPERT_WORKERS)?,
+        calls: Arc::clone(&calls),
+        closing: closing.clone(),
+    };
+    let agent =
+        AgentService { registry: Arc::clone(&registry), board: Arc::clone(&board), closing };
+    let loader = Loader {
+        agent_id: config.agent_id,
+        registry: Arc::clone(&registry),
+        board: Arc::clone(&board),
+        metrics: Arc::clone(&metrics),
+        engine: Arc::clone(&engine),
+        library,
+        resident: resident_sender,
+        serving: serving_sender,
+        fatal: fatal_sender,
+    };
+    let generation = GenerationService::new(Arc::clone(&board), serving.clone());
+    let services = Services { agent, generation, exchange };
+    let librarian = Librarian { options, board: Arc::clone(&board), library: library_sender };
+    let probes = Probes { board: Arc::clone(&board), engine, metrics, serving };
+    let shutdown = Shutdown { board, registry, calls, grace: config.shutdown_grace };
+    Ok(Parts { services, loader, librarian, probes, shutdown, close, fatal })
 }
 
 fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-fn server(agent: AgentService, generation: GenerationService, exchange: ExchangeService) -> Router {
+fn server(services: Services) -> Router {
+    let Services { agent, generation, exchange } = services;
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

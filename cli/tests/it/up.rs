@@ -129,10 +129,10 @@ async fn killing_the_parent_leaves_nothing_behind() {
 async fn an_unusable_model_ends_the_start_with_the_reason() {
     let root = tempfile::tempdir().unwrap();
     let models = cli::state::StateRoot::resolve(Some(root.path())).unwrap().models();
-    let good = cli::embedded::unpack(&models, &cli::embedded::FILES).unwrap();
+    let good = cli::embedded::MODELS[0].unpack(&models).unwrap();
     let bad = root.path().join("bad");
     std::fs::create_dir(&bad).unwrap();
-    for file in cli::embedded::FILES {
+    for file in &cli::embedded::FILES {
         std::fs::copy(good.join(file.name), bad.join(file.name)).unwrap();
     }
     std::fs::write(bad.join("tokenizer.json"), b"{\"version\": 1").unwrap();

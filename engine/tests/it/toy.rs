@@ -4,7 +4,7 @@
 use engine::engine::Vocabulary;
 use model::executor::{
     Batch, BlockId, CacheShape, Executor, ExecutorError, ExpertAddress, ExpertCall, ExpertError,
-    Experts, Logits, LogitsWanted, Progress, Route, RoutedRows, RowFormat, Segment,
+    Experts, Logits, LogitsWanted, Progress, Pulse, Route, RoutedRows, RowFormat, Segment,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -206,6 +206,10 @@ impl Executor for ToyExecutor {
             return Ok(Progress::Finished(Self::logits(&pass)));
         }
         Ok(self.pause(pass))
+    }
+
+    fn pulse(&self) -> Pulse {
+        Pulse::default()
     }
 
     fn abandon(&mut self) {

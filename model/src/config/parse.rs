@@ -25,6 +25,14 @@ const ACCEPTED_ARCHITECTURES: &str =
     "one of DeepseekV3ForCausalLM, DeepseekV2ForCausalLM, Qwen2ForCausalLM, LlamaForCausalLM";
 const ACCEPTED_MODEL_TYPES: &str = "one of deepseek_v3, deepseek_v2, qwen2, llama";
 
+impl Architecture {
+    /// Its name in `architectures` of `config.json`.
+    pub fn name(self) -> &'static str {
+        let row = ARCHITECTURES.iter().find(|(architecture, ..)| *architecture == self);
+        row.map_or("unknown", |(_, name, _)| name)
+    }
+}
+
 impl ModelConfig {
     /// Reads `config.json` and, when it is there, `generation_config.json` of a checkpoint folder.
     ///

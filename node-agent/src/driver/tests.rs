@@ -1,11 +1,13 @@
-use super::{Command, start};
+use super::{Command, Hooks, start};
 use crate::board::Board;
+use crate::engine_watch::EngineWatch;
+use crate::metrics::Metrics;
 use crate::self_test::one_greedy_token;
 use engine::engine::{Engine, EngineConfig, Vocabulary};
 use engine::exchange::{PeerId, Placement};
 use model::executor::{
     Batch, CacheShape, Executor, ExecutorError, ExpertAddress, ExpertCall, ExpertError, Experts,
-    Progress, RowFormat,
+    Progress, Pulse, RowFormat,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +30,41 @@ impl Executor for Faulty {
 
     fn resume(&mut self, _: &[&[u8]]) -> Result<Progress, ExecutorError> {
         Err(ExecutorError::NoPassOpen)
+    }
+
+    fn pulse(&self) -> Pulse {
+        Pulse::default()
+    }
+
+    fn abandon(&mut self) {}
+}
+
+/// Hangs in a pass until it is let go.
+struct Stuck {
+    entered: mpsc::Sender<()>,
+    released: std::sync::mpsc::Receiver<()>,
+    pulse: Pulse,
+}
+
+impl Executor for Stuck {
+    fn cache_shape(&self) -> CacheShape {
+        Faulty.cache_shape()
+    }
+
+    fn begin(&mut self, _: Batch) -> Result<Progress, ExecutorError> {
+        self.entered.blocking_send(()).unwrap();
+        self.released.recv().unwrap();
+        Err(ExecutorError::PassOpen)
+    }
+
+    fn overlap(&mut self) {}
+
+    fn resume(&mut self, _: &[&[u8]]) -> Result<Progress, ExecutorError> {
+        Err(ExecutorError::NoPassOpen)
+    }
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     fn abandon(&mut self) {}
@@ -66,8 +103,7 @@ impl Vocabulary for OneWord {
     }
 }
 
-#[tokio::test]
-async fn a_panic_is_told_and_ends_the_streams() {
+fn engine(executor: Box<dyn Executor>) -> Engine {
     let config = EngineConfig {
         context_length: 8,
         step_tokens_max: 8,
@@ -77,10 +113,53 @@ async fn a_panic_is_told_and_ends_the_streams() {
         end_token_ids: Vec::new(),
     };
     let placement = Placement { generation: 1, local: PeerId("a".into()), copies: BTreeMap::new() };
-    let engine =
-        Engine::new(config, Box::new(Faulty), Arc::new(NoExperts), Arc::new(OneWord), placement);
+    Engine::new(config, executor, Arc::new(NoExperts), Arc::new(OneWord), placement)
+}
+
+fn hooks(fatal: mpsc::Sender<String>) -> Hooks {
+    Hooks {
+        board: Arc::new(Board::new("a", 0)),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        pulse: Pulse::default(),
+        fatal,
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_hangs_is_seen_from_outside() {
+    let (entered, mut inside) = mpsc::channel(1);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (fatal, _) = mpsc::channel(1);
+    let hooks = hooks(fatal);
+    let watch = EngineWatch::default();
+    watch.follow(hooks.pulse.clone());
+    let executor = Stuck { entered, released, pulse: hooks.pulse.clone() };
+    let commands = start(engine(Box::new(executor)), hooks).unwrap();
+    let (events, _happened) = mpsc::channel(2);
+    let (accepted, _taken) = oneshot::channel();
+    let request = Box::new(one_greedy_token());
+    commands.send(Command::Submit { request, events, accepted }).await.unwrap();
+    inside.recv().await.unwrap();
+    let patience = Duration::from_millis(200);
+    let hung = async {
+        while watch.stalled() < patience {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), hung).await.expect("nobody saw it hang");
+    release.send(()).unwrap();
+    let moves = async {
+        while watch.stalled() >= patience {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), moves).await.expect("it moves again unseen");
+}
+
+#[tokio::test]
+async fn a_panic_is_told_and_ends_the_streams() {
     let (fatal, mut reasons) = mpsc::channel(1);
-    let commands = start(engine, Arc::new(Board::new("a")), fatal).unwrap();
+    let commands = start(engine(Box::new(Faulty)), hooks(fatal)).unwrap();
     let (events, mut happened) = mpsc::channel(2);
     let (accepted, taken) = oneshot::channel();
     let request = Box::new(one_greedy_token());

@@ -6,6 +6,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, HELLO_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, LINK_OUTGOING_MAX,
     LINK_PENDING_MAX, RECONNECT_MAX, RECONNECT_MIN,
 };
+use crate::metrics::Metrics;
 use engine::exchange::{CallFailure, PeerId, Transmit};
 use proto::exchange::ExchangeFrame;
 use proto::exchange::exchange_client::ExchangeClient;
@@ -13,7 +14,9 @@ use proto::limits::{
     CONNECTION_WINDOW_BYTES, EXCHANGE_FRAME_BYTES_MAX, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
 use proto::v1::exchange_header::Body;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,6 +30,7 @@ pub struct Link {
     pub address: String,
     pub hello: Hello,
     pub commands: Commands,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why there is no stream.
@@ -172,7 +176,7 @@ impl Link {
     ) -> Result<LinkError, Unneeded> {
         let Stream { outgoing, mut incoming } = stream;
         // Calls without an answer: anything else that comes is not passed on.
-        let mut pending = BTreeSet::new();
+        let mut pending = BTreeMap::new();
         loop {
             let next_call = async {
                 let place = outgoing.reserve().await.ok();
@@ -213,7 +217,7 @@ impl Link {
     async fn deliver(
         &self,
         frame: ExchangeFrame,
-        pending: &mut BTreeSet<u64>,
+        pending: &mut BTreeMap<u64, Instant>,
     ) -> Result<Option<LinkError>, Unneeded> {
         let call_id = frame.header.call_id;
         let reply = match frame.header.body {
@@ -223,7 +227,8 @@ impl Link {
                 return Ok(Some(LinkError::Garbled { address: self.address.clone() }));
             }
         };
-        if pending.remove(&call_id) {
+        if let Some(sent) = pending.remove(&call_id) {
+            self.metrics.exchange_seconds.observe(sent.elapsed().as_secs_f64());
             self.reply(call_id, reply).await?;
         }
         Ok(None)
@@ -238,10 +243,10 @@ impl Link {
     }
 }
 
-fn remember(pending: &mut BTreeSet<u64>, call_id: u64) {
+fn remember(pending: &mut BTreeMap<u64, Instant>, call_id: u64) {
     if pending.len() >= LINK_PENDING_MAX {
         // Call ids ascend, so the first is the oldest; nobody waits for it any more.
         pending.pop_first();
     }
-    pending.insert(call_id);
+    pending.insert(call_id, Instant::now());
 }

@@ -4,8 +4,10 @@ use super::link::Link;
 use super::wire::Hello;
 use crate::driver::{Command, Commands, EngineGone};
 use crate::limits::LINK_QUEUE_MAX;
+use crate::metrics::Metrics;
 use engine::exchange::{PeerId, Transmit};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -13,6 +15,7 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Links {
     commands: Commands,
+    metrics: Arc<Metrics>,
     open: BTreeMap<PeerId, OpenLink>,
 }
 
@@ -31,8 +34,8 @@ impl Drop for OpenLink {
 
 impl Links {
     /// No links yet.
-    pub fn new(commands: Commands) -> Self {
-        Self { commands, open: BTreeMap::new() }
+    pub fn new(commands: Commands, metrics: Arc<Metrics>) -> Self {
+        Self { commands, metrics, open: BTreeMap::new() }
     }
 
     /// Links to exactly these peers at these addresses; a link whose address stays is not touched.
@@ -71,6 +74,7 @@ impl Links {
                 address: address.clone(),
                 hello: hello.clone(),
                 commands: self.commands.clone(),
+                metrics: Arc::clone(&self.metrics),
             };
             let task = tokio::spawn(link.run(queue));
             self.open.insert(peer.clone(), OpenLink { address: address.clone(), calls, task });

@@ -2,11 +2,13 @@
 
 mod link;
 mod links;
+mod peer_calls;
 mod server;
 mod wire;
 mod workers;
 
 pub use links::Links;
+pub use peer_calls::PeerCalls;
 pub use server::{ExchangeService, Resident};
 pub use wire::Hello;
 pub use workers::Workers;

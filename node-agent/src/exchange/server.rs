@@ -1,5 +1,6 @@
 //! gRPC service `Exchange`: peers' rows in, outputs back.
 
+use super::peer_calls::PeerCalls;
 use super::wire::{Hello, error_frame, parse_dispatch};
 use super::workers::{Job, Workers};
 use crate::closing::{Closing, UntilClosing};
@@ -29,6 +30,7 @@ pub struct Resident {
 pub struct ExchangeService {
     pub resident: watch::Receiver<Option<Arc<Resident>>>,
     pub workers: Workers,
+    pub calls: Arc<PeerCalls>,
     pub closing: Closing,
 }
 
@@ -61,8 +63,12 @@ impl Exchange for ExchangeService {
         let (answers, answer_stream) = mpsc::channel(CALLS_PER_STREAM_MAX);
         // There is room: the channel is new.
         let _ = answers.try_send(Ok(resident.hello.frame()));
-        let stream =
-            PeerStream { resident: self.resident.clone(), workers: self.workers.clone(), answers };
+        let stream = PeerStream {
+            resident: self.resident.clone(),
+            workers: self.workers.clone(),
+            calls: Arc::clone(&self.calls),
+            answers,
+        };
         tokio::spawn(stream.serve(frames));
         let answers = ReceiverStream::new(answer_stream);
         Ok(Response::new(Box::pin(UntilClosing::new(answers, self.closing.clone()))))
@@ -73,6 +79,7 @@ impl Exchange for ExchangeService {
 struct PeerStream {
     resident: watch::Receiver<Option<Arc<Resident>>>,
     workers: Workers,
+    calls: Arc<PeerCalls>,
     answers: mpsc::Sender<Answer>,
 }
 
@@ -114,6 +121,7 @@ impl PeerStream {
         };
         match parse_dispatch(call_id, header, frame.rows, &*experts) {
             Ok(call) => {
+                self.calls.called();
                 let expires = Instant::now() + call.deadline;
                 self.workers.submit(Job { experts, call, expires, answer });
             }

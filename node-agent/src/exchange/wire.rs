@@ -22,6 +22,8 @@ pub struct Hello {
     pub generation: u64,
     pub row_format: RowFormat,
     pub row_length: usize,
+    /// Of the model; empty when nobody knows it.
+    pub fingerprint: String,
 }
 
 /// The other side is not the one we can exchange rows with.
@@ -33,6 +35,10 @@ pub enum HelloError {
     Deployment { theirs: String, ours: String },
     #[error("the peer is {found:?} and not {expected:?}; its address has another owner now")]
     Agent { found: String, expected: String },
+    #[error(
+        "the peer's model has fingerprint {theirs} and this agent's {ours}; give both the same files"
+    )]
+    Fingerprint { theirs: String, ours: String },
     #[error(
         "the peer's rows are {theirs} and this agent's are {ours}; give both one kernel path and one model"
     )]
@@ -77,7 +83,7 @@ impl Hello {
             generation: self.generation,
             row_format: row_format(self.row_format).into(),
             row_length: u32::try_from(self.row_length).unwrap_or(u32::MAX),
-            fingerprint: String::new(),
+            fingerprint: self.fingerprint.clone(),
         };
         frame(0, Body::Hello(hello), Bytes::new())
     }
@@ -91,6 +97,11 @@ impl Hello {
         if theirs.deployment != self.deployment {
             let (theirs, ours) = (theirs.deployment.clone(), self.deployment.clone());
             return Err(HelloError::Deployment { theirs, ours });
+        }
+        let known = !theirs.fingerprint.is_empty() && !self.fingerprint.is_empty();
+        if known && theirs.fingerprint != self.fingerprint {
+            let (theirs, ours) = (theirs.fingerprint.clone(), self.fingerprint.clone());
+            return Err(HelloError::Fingerprint { theirs, ours });
         }
         let ours = row_format(self.row_format);
         if theirs.row_format != i32::from(ours) || theirs.row_length as usize != self.row_length {

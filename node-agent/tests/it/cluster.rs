@@ -1,6 +1,6 @@
 //! Agents for tests: start, assign, ask, kill.
 
-use node_agent::{AgentConfig, serve};
+use node_agent::{AgentConfig, Listeners, serve};
 use proto::v1::agent_client::AgentClient;
 use proto::v1::generation_client::GenerationClient;
 use proto::v1::{
@@ -11,6 +11,7 @@ use proto::v1::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};
@@ -27,30 +28,44 @@ pub fn model_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tiny-r1")
 }
 
+fn listener() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
 /// One agent. Dropping it kills it: all its tasks and sockets are gone at once.
 pub struct TestAgent {
     pub id: String,
     pub address: String,
+    pub http_address: String,
     runtime: Option<Runtime>,
 }
 
 impl TestAgent {
     pub fn start(id: &str, state_directory: &Path) -> Self {
+        Self::start_with(AgentConfig::new(id, state_directory))
+    }
+
+    /// An agent with all that it may be told.
+    pub fn start_with(config: AgentConfig) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let config = AgentConfig { agent_id: id.into(), state_directory: state_directory.into() };
+        let (grpc, address) = listener();
+        let (http, http_address) = listener();
+        let id = config.agent_id.clone();
         runtime.spawn(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            serve(config, listener, std::future::pending()).await.unwrap();
+            let grpc = TcpListener::from_std(grpc).unwrap();
+            let http = Some(TcpListener::from_std(http).unwrap());
+            serve(config, Listeners { grpc, http }, std::future::pending()).await.unwrap();
         });
-        Self { id: id.into(), address, runtime: Some(runtime) }
+        Self { id, address, http_address, runtime: Some(runtime) }
     }
 
     /// An agent that runs elsewhere.
     pub fn remote(id: &str, address: &str) -> Self {
-        Self { id: id.into(), address: address.into(), runtime: None }
+        let http_address = String::new();
+        Self { id: id.into(), address: address.into(), http_address, runtime: None }
     }
 
     pub fn kill(mut self) {
@@ -98,6 +113,32 @@ impl TestAgent {
             status.phase() == AgentPhase::Ready && status.generation == generation
         })
         .await
+    }
+
+    /// The first status that satisfies `wanted`, whatever fails meanwhile.
+    pub async fn status_after_all(&self, wanted: impl Fn(&AgentStatus) -> bool) -> AgentStatus {
+        let watch = self.client().await.watch_status(GetStatusRequest {}).await;
+        let mut statuses = watch.unwrap().into_inner();
+        let mut last = AgentStatus::default();
+        let found = async {
+            while !wanted(&last) {
+                last = statuses.message().await.unwrap().unwrap();
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        assert!(found.is_ok(), "{} does not get there: {last:?}", self.id);
+        last
+    }
+
+    /// Code and body of a probe.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = tokio::net::TcpStream::connect(&self.http_address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub async fn generate(&self, request: GenerateRequest) -> Result<Answering, Status> {
@@ -296,4 +337,14 @@ pub fn questions(count: usize) -> Vec<String> {
             line["question"].as_str().unwrap().to_owned()
         })
         .collect()
+}
+
+/// A folder with the embedded model's files.
+pub fn copy_model(target: &Path) {
+    for name in node_agent::fingerprint::TEXT_FILES.into_iter().chain(["model.safetensors"]) {
+        let source = model_directory().join(name);
+        if source.exists() {
+            std::fs::copy(source, target.join(name)).unwrap();
+        }
+    }
 }

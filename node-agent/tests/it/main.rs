@@ -5,9 +5,11 @@
 
 mod assignments;
 mod cluster;
+mod facts;
 mod failure;
 mod hostile;
 mod peer_calls;
+mod probes;
 mod process;
 mod requests;
 mod sharding;

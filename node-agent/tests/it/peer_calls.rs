@@ -113,6 +113,8 @@ async fn strangers_are_refused() {
     assert!(message.contains("F32") && message.contains("BF16"), "{message}");
     refused(HelloHeader { row_length: 7, ..hello() }).await;
     refused(HelloHeader { row_format: 99, ..hello() }).await;
+    let message = refused(HelloHeader { fingerprint: "other".into(), ..hello() }).await;
+    assert!(message.contains("other") && message.contains("same files"), "{message}");
     Visitor::open(agent, hello()).await.unwrap();
 }
 

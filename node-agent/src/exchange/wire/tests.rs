@@ -44,6 +44,7 @@ fn receive(mut bytes: &[u8], experts: &ExpertStore) {
         generation: 1,
         row_format: RowFormat::Bf16,
         row_length: experts.row_length(),
+        fingerprint: String::new(),
     };
     let _ = hello.check(&frame);
     let Some(Body::Dispatch(header)) = frame.header.body else { return };

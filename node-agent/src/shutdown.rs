@@ -1,0 +1,51 @@
+//! From the stop signal to the end: nothing new, and nobody is left in the middle of something.
+
+use crate::board::Board;
+use crate::exchange::PeerCalls;
+use crate::limits::{PEERS_QUIET, STATUS_INTERVAL};
+use crate::registry::Registry;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who may still need this agent.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    pub board: Arc<Board>,
+    pub registry: Arc<Registry>,
+    pub calls: Arc<PeerCalls>,
+    /// The longest that the agent stays.
+    pub grace: Duration,
+}
+
+impl Shutdown {
+    /// Waits for `signal`, takes no new sequences from then on, and returns when nobody needs the agent any more: its
+    /// sequences have ended, peers call no experts, and the plan has another copy of each.
+    pub async fn run(self, signal: impl Future<Output = ()>) {
+        signal.await;
+        tracing::info!(sequences = self.board.sequences(), "stopping");
+        self.board.drain();
+        let unneeded = async {
+            while self.is_needed() {
+                tokio::time::sleep(STATUS_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(self.grace, unneeded).await.is_err() {
+            tracing::warn!(
+                sequences = self.board.sequences(),
+                only_copies = self.holds_an_only_copy(),
+                "stopping although somebody may need this agent"
+            );
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.board.sequences() > 0
+            || self.holds_an_only_copy()
+            || !self.calls.quiet_for(PEERS_QUIET)
+    }
+
+    fn holds_an_only_copy(&self) -> bool {
+        let assignment = self.registry.wanted().borrow().clone();
+        assignment.is_some_and(|assignment| assignment.holds_an_only_copy())
+    }
+}
