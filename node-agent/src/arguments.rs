@@ -1,6 +1,7 @@
 //! Flags and environment of the daemon.
 
 use crate::embedded::EmbeddedModel;
+use proto::tls::{PlaintextReach, Security};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,27 @@ pub struct AgentArguments {
     /// After a stop signal, running sequences and peers that still call this agent's experts have this long.
     #[arg(long, env = "BOYLE_SHUTDOWN_SECONDS", default_value_t = SHUTDOWN_SECONDS)]
     pub shutdown_seconds: u64,
+    #[command(flatten)]
+    pub security: SecurityArguments,
+}
+
+/// How the daemon talks to the others.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SecurityArguments {
+    /// Folder with tls.crt, tls.key and ca.crt: mutual TLS with peers, routers and the operator. Changed files are
+    /// read again.
+    #[arg(long, env = "BOYLE_TLS_DIRECTORY")]
+    pub tls_directory: Option<PathBuf>,
+    /// Let the gRPC server listen within other machines' reach without TLS: anybody there may call it.
+    #[arg(long, env = "BOYLE_INSECURE_PLAINTEXT")]
+    pub insecure_plaintext: bool,
+}
+
+impl SecurityArguments {
+    /// Where the gRPC server may listen without TLS.
+    pub fn plaintext_reach(&self) -> PlaintextReach {
+        if self.insecure_plaintext { PlaintextReach::Anywhere } else { PlaintextReach::Loopback }
+    }
 }
 
 /// Where the model comes from. Without a source the agent serves what its assignment's folder holds.
@@ -65,6 +87,8 @@ pub struct AgentConfig {
     pub embedded: &'static [EmbeddedModel],
     pub memory_bytes: Option<u64>,
     pub shutdown_grace: Duration,
+    /// Of the gRPC server and of the links to peers.
+    pub security: Security,
 }
 
 impl AgentConfig {
@@ -77,6 +101,7 @@ impl AgentConfig {
             embedded: &[],
             memory_bytes: None,
             shutdown_grace: Duration::from_secs(SHUTDOWN_SECONDS),
+            security: Security::Plaintext,
         }
     }
 }

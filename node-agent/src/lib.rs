@@ -40,7 +40,7 @@ mod shutdown;
 mod sources;
 mod store;
 
-pub use arguments::{AgentArguments, AgentConfig, ModelArguments};
+pub use arguments::{AgentArguments, AgentConfig, ModelArguments, SecurityArguments};
 pub use serve::{AgentError, Listeners, run, serve};
 
 /// An error and its causes in one line, for statuses and logs.

@@ -17,6 +17,7 @@ use engine::exchange::PeerId;
 use model::executor::{Executor, SharedExperts};
 use model::expert_store::ExpertStore;
 use model::load::ModelLoader;
+use proto::tls::Security;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug)]
 pub struct Loader {
     pub agent_id: String,
+    pub security: Security,
     pub registry: Arc<Registry>,
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
@@ -152,7 +154,7 @@ impl Loader {
             vocab_size,
             commands.clone(),
         ));
-        let links = Links::new(commands, Arc::clone(&self.metrics));
+        let links = Links::new(commands, Arc::clone(&self.metrics), self.security.clone());
         let fingerprint = facts.fingerprint;
         let mut loaded = Loaded { files: Arc::new(loader), experts, links, serving, fingerprint };
         self.take_effect(&mut loaded, assignment).await?;

@@ -26,6 +26,7 @@ use proto::limits::{
     GENERATE_EVENT_BYTES_MAX, GENERATE_REQUEST_BYTES_MAX, HTTP2_FRAME_BYTES_MAX, STATUS_BYTES_MAX,
     STREAM_WINDOW_BYTES,
 };
+use proto::tls::{Role, Security, SecurityError};
 use proto::v1::agent_server::AgentServer;
 use proto::v1::generation_server::GenerationServer;
 use std::io::Write;
@@ -35,13 +36,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
 
 /// The daemon cannot run, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("cannot listen on {address}; choose another address or stop what uses it")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot talk to the others")]
+    Security(#[from] SecurityError),
     #[error("cannot use the state directory")]
     State(#[from] StoreError),
     #[error("the system refuses what the daemon needs")]
@@ -87,10 +89,19 @@ pub fn run(
         model,
         memory_bytes,
         shutdown_seconds,
+        security: asked,
     } = arguments;
-    let shutdown_grace = Duration::from_secs(shutdown_seconds);
-    let config =
-        AgentConfig { agent_id, state_directory, model, embedded, memory_bytes, shutdown_grace };
+    let security = Security::from_directory(asked.tls_directory.as_deref(), Role::Agent)?;
+    security.check_listen(listen, asked.plaintext_reach())?;
+    let config = AgentConfig {
+        agent_id,
+        state_directory,
+        model,
+        embedded,
+        memory_bytes,
+        shutdown_grace: Duration::from_secs(shutdown_seconds),
+        security,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let grpc = bind(listen).await?;
@@ -136,12 +147,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     let Listeners { grpc, http } = listeners.into();
+    let security = config.security.clone();
     let Parts { services, loader, librarian, probes, shutdown: leave, close, mut fatal } =
         assemble(config).await?;
     let board = Arc::clone(&leave.board);
     let engine = Arc::clone(&probes.engine);
-    let closing = services.agent.closing.clone();
-    let server = server(services).serve_with_incoming_shutdown(incoming(grpc), closing.closed());
+    let server = services.serve(&security, grpc);
     tokio::pin!(server);
     let probing = async {
         match http {
@@ -219,6 +230,7 @@ async fn assemble(config: AgentConfig) -> Result<Parts, AgentError> {
         AgentService { registry: Arc::clone(&registry), board: Arc::clone(&board), closing };
     let loader = Loader {
         agent_id: config.agent_id,
+        security: config.security,
         registry: Arc::clone(&registry),
         board: Arc::clone(&board),
         metrics: Arc::clone(&metrics),
@@ -236,32 +248,37 @@ async fn assemble(config: AgentConfig) -> Result<Parts, AgentError> {
     Ok(Parts { services, loader, librarian, probes, shutdown, close, fatal })
 }
 
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
-}
-
-fn server(services: Services) -> Router {
-    let Services { agent, generation, exchange } = services;
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(
-            AgentServer::new(agent)
-                .max_decoding_message_size(ASSIGNMENT_BYTES_MAX)
-                .max_encoding_message_size(STATUS_BYTES_MAX),
-        )
-        .add_service(
-            GenerationServer::new(generation)
-                .max_decoding_message_size(GENERATE_REQUEST_BYTES_MAX)
-                .max_encoding_message_size(GENERATE_EVENT_BYTES_MAX),
-        )
-        .add_service(
-            ExchangeServer::new(exchange)
-                .max_decoding_message_size(EXCHANGE_FRAME_BYTES_MAX)
-                .max_encoding_message_size(EXCHANGE_FRAME_BYTES_MAX),
-        )
+impl Services {
+    /// Serves until it is time to close.
+    async fn serve(
+        self,
+        security: &Security,
+        listener: TcpListener,
+    ) -> Result<(), tonic::transport::Error> {
+        let closing = self.agent.closing.clone();
+        let server = Server::builder()
+            .layer(security.authorise())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(
+                AgentServer::new(self.agent)
+                    .max_decoding_message_size(ASSIGNMENT_BYTES_MAX)
+                    .max_encoding_message_size(STATUS_BYTES_MAX),
+            )
+            .add_service(
+                GenerationServer::new(self.generation)
+                    .max_decoding_message_size(GENERATE_REQUEST_BYTES_MAX)
+                    .max_encoding_message_size(GENERATE_EVENT_BYTES_MAX),
+            )
+            .add_service(
+                ExchangeServer::new(self.exchange)
+                    .max_decoding_message_size(EXCHANGE_FRAME_BYTES_MAX)
+                    .max_encoding_message_size(EXCHANGE_FRAME_BYTES_MAX),
+            );
+        server.serve_with_incoming_shutdown(security.incoming(listener), closing.closed()).await
+    }
 }

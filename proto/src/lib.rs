@@ -5,6 +5,7 @@
 pub mod exchange;
 pub mod limits;
 pub mod refusal;
+pub mod tls;
 
 /// Messages and services of the package `boyle.v1`.
 #[allow(

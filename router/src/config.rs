@@ -1,7 +1,9 @@
 //! The router's settings and the numbers behind them.
 
 use clap::Parser;
+use proto::tls::{PlaintextReach, Role, Security, SecurityError};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Largest body. A context of 128 k tokens is about 0.5 MiB of text; this leaves room for token ids as JSON.
@@ -42,23 +44,42 @@ pub struct RouterArguments {
     /// Seconds after that in which running requests may end.
     #[arg(long, env = "BOYLE_SHUTDOWN_SECONDS", default_value_t = Patience::default().shutdown.as_secs())]
     pub shutdown_seconds: u64,
+    /// Folder with tls.crt, tls.key and ca.crt: mutual TLS with agents and the operator. Changed files are read again.
+    /// The HTTP API stays as it is.
+    #[arg(long, env = "BOYLE_TLS_DIRECTORY")]
+    pub tls_directory: Option<PathBuf>,
+    /// Let the control service listen within other machines' reach without TLS: anybody there may call it.
+    #[arg(long, env = "BOYLE_INSECURE_PLAINTEXT")]
+    pub insecure_plaintext: bool,
 }
 
 impl RouterArguments {
-    pub fn config(&self) -> RouterConfig {
+    /// # Errors
+    /// [`SecurityError`] when the certificates cannot be used, or when there are none and others could call.
+    pub fn config(&self) -> Result<RouterConfig, SecurityError> {
+        let security = Security::from_directory(self.tls_directory.as_deref(), Role::Router)?;
+        let reach = if self.insecure_plaintext {
+            PlaintextReach::Anywhere
+        } else {
+            PlaintextReach::Loopback
+        };
+        security.check_listen(self.control_listen, reach)?;
         let patience = Patience {
             hold: Duration::from_secs(self.hold_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             shutdown: Duration::from_secs(self.shutdown_seconds),
             ..Patience::default()
         };
-        RouterConfig { sequences_max: self.sequences_max, held_max: self.held_max, patience }
+        let Self { sequences_max, held_max, .. } = *self;
+        Ok(RouterConfig { security, sequences_max, held_max, patience })
     }
 }
 
 /// What `serve` needs beside its sockets.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
+    /// Towards agents, and of the control service.
+    pub security: Security,
     pub sequences_max: usize,
     pub held_max: usize,
     pub patience: Patience,
@@ -66,7 +87,12 @@ pub struct RouterConfig {
 
 impl Default for RouterConfig {
     fn default() -> Self {
-        Self { sequences_max: SEQUENCES_MAX, held_max: HELD_MAX, patience: Patience::default() }
+        Self {
+            security: Security::Plaintext,
+            sequences_max: SEQUENCES_MAX,
+            held_max: HELD_MAX,
+            patience: Patience::default(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::Patience;
 use crate::watching;
+use proto::tls::{Expected, Security};
 use proto::v1::{AgentPhase, HomeRole, SetHomesRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -238,14 +239,15 @@ struct Set {
 #[derive(Debug)]
 pub struct Homes {
     patience: Patience,
+    security: Security,
     set: Mutex<Set>,
     /// Moves whenever some home becomes usable or stops being so.
     changes: watch::Sender<u64>,
 }
 
 impl Homes {
-    pub fn new(patience: Patience) -> Self {
-        Self { patience, set: Mutex::default(), changes: watch::Sender::new(0) }
+    pub fn new(patience: Patience, security: Security) -> Self {
+        Self { patience, security, set: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
     // -- mutators
@@ -298,7 +300,7 @@ impl Homes {
     }
 
     fn connect(&self, agent_id: String, address: String, endpoint: &Endpoint) -> Home {
-        let channel = endpoint.connect_lazy();
+        let channel = self.security.lazy(endpoint, &Expected::OwnAgents);
         let reason = "its status is not known yet".to_owned();
         let (sender, condition) = watch::channel(Condition::Lost { reason });
         let watcher = watching::Watcher {

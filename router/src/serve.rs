@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::homes::Homes;
 use crate::http::{Api, routes};
 use crate::metrics::Metrics;
+use proto::tls::SecurityError;
 use proto::v1::router_control_server::RouterControlServer;
 use std::future::Future;
 use std::io::Write;
@@ -13,7 +14,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// Why the router ended.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,8 @@ pub enum RouterError {
     Address(#[source] std::io::Error),
     #[error("stdout cannot be written")]
     Announce(#[source] std::io::Error),
+    #[error("the router cannot talk to agents and operator")]
+    Security(#[from] SecurityError),
     #[error("the metrics cannot be registered")]
     Metrics(#[source] prometheus::Error),
     #[error("the control server failed")]
@@ -43,6 +45,7 @@ pub async fn run(
     arguments: &RouterArguments,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RouterError> {
+    let config = arguments.config()?;
     let http = bind(arguments.listen, "HTTP").await?;
     let control = bind(arguments.control_listen, "control").await?;
     let http_address = http.local_addr().map_err(RouterError::Address)?;
@@ -51,7 +54,7 @@ pub async fn run(
     writeln!(out, "listening on {http_address}\ncontrol on {control_address}")
         .and_then(|()| out.flush())
         .map_err(RouterError::Announce)?;
-    serve(arguments.config(), http, control, shutdown).await
+    serve(config, http, control, shutdown).await
 }
 
 async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, RouterError> {
@@ -74,7 +77,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RouterError> {
     let metrics = Arc::new(Metrics::new().map_err(RouterError::Metrics)?);
-    let homes = Arc::new(Homes::new(config.patience));
+    let homes = Arc::new(Homes::new(config.patience, config.security.clone()));
     let (stopping, stopped) = watch::channel(Stage::Running);
     let api = Api::new(&config, Arc::clone(&homes), Arc::clone(&metrics), stopped.clone());
     // Streams that still run must learn where they can go on, so that this server ends after the other one.
@@ -82,8 +85,9 @@ pub async fn serve(
 
     let http_server = connections::serve(http, routes(api), config.patience.header, stopped);
     let control_server = tonic::transport::Server::builder()
+        .layer(config.security.authorise())
         .add_service(RouterControlServer::new(Control { homes, metrics }))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(control), async {
+        .serve_with_incoming_shutdown(config.security.incoming(control), async {
             // Nothing is ever sent: dropping the other end is the signal.
             let _ = all_answered.await;
         });

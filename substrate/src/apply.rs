@@ -1,8 +1,9 @@
 //! Plan → agents and routers. Touches the network and decides nothing.
 
 use crate::assign::{Acknowledged, AssignOutcome, assign, assignment};
+use crate::dial::Dialer;
 use crate::report::Reports;
-use crate::watch::{channel, describe};
+use crate::watch::describe;
 use planner::identity::AgentId;
 use planner::inventory::{AgentState, Inventory};
 use planner::plan::{AgentRole, Plan};
@@ -17,8 +18,9 @@ use tonic::transport::Channel;
 const ROUTER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What is kept from one application to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Contacts {
+    dialer: Dialer,
     /// Who has acknowledged what.
     acknowledged: BTreeMap<AgentId, Acknowledged>,
     /// Connections to the routers' control services, by address.
@@ -90,8 +92,12 @@ pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
         }
         let message = assignment(&plan, agent);
         let agent = agent.clone();
+        let channel = contacts.dialer.agent(&wanted.address);
         calls.spawn(async move {
-            let outcome = assign(&wanted.address, message).await;
+            let outcome = match channel {
+                Ok(channel) => assign(channel, message).await,
+                Err(error) => AssignOutcome::Refused { cause: error.to_string() },
+            };
             (agent, wanted, outcome)
         });
     }
@@ -122,6 +128,16 @@ fn has_forgotten(reports: &Reports, agent: &AgentId, plan: &Plan) -> bool {
 }
 
 impl Contacts {
+    /// Nobody was told anything yet.
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, acknowledged: BTreeMap::new(), routers: BTreeMap::new() }
+    }
+
+    /// How agents and routers are reached.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
     async fn set_homes_of_all(
         &mut self,
         plan: &Plan,
@@ -144,7 +160,7 @@ impl Contacts {
         if let Some(known) = self.routers.get(address) {
             return Ok(known.clone());
         }
-        let channel = channel(address)?;
+        let channel = self.dialer.router(address)?;
         self.routers.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }

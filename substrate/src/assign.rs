@@ -1,12 +1,13 @@
 //! Plan → what one agent is told, and telling it.
 
-use crate::watch::{channel, describe};
+use crate::watch::describe;
 use planner::identity::{AgentId, Generation};
 use planner::plan::Plan;
 use proto::v1::agent_client::AgentClient;
 use proto::v1::{Assignment, DrainRequest, EngineSettings, ExpertPlacement, ModelSource, Peer};
 use std::time::Duration;
 use tonic::Code;
+use tonic::transport::Channel;
 
 /// Recording an assignment is one small file write on the agent; two seconds mean that it hangs.
 const ASSIGN_DEADLINE: Duration = Duration::from_secs(2);
@@ -64,11 +65,7 @@ pub fn assignment(plan: &Plan, agent: &AgentId) -> Assignment {
 }
 
 /// Gives an agent its assignment.
-pub async fn assign(address: &str, assignment: Assignment) -> AssignOutcome {
-    let channel = match channel(address) {
-        Ok(channel) => channel,
-        Err(error) => return AssignOutcome::Refused { cause: error.to_string() },
-    };
+pub async fn assign(channel: Channel, assignment: Assignment) -> AssignOutcome {
     let mut client = AgentClient::new(channel);
     let mut last = String::new();
     for _ in 0..ASSIGN_ATTEMPTS {
@@ -94,8 +91,7 @@ pub async fn assign(address: &str, assignment: Assignment) -> AssignOutcome {
 ///
 /// # Errors
 /// The cause as text when the agent does not answer; draining is asked for again by the next reconcile.
-pub async fn drain(address: &str) -> Result<(), String> {
-    let channel = channel(address).map_err(|error| error.to_string())?;
+pub async fn drain(channel: Channel) -> Result<(), String> {
     let mut client = AgentClient::new(channel);
     let call = client.drain(DrainRequest {});
     match tokio::time::timeout(ASSIGN_DEADLINE, call).await {

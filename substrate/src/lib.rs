@@ -9,6 +9,7 @@ pub mod assign;
 pub mod conformance;
 pub mod decide;
 pub mod derive;
+mod dial;
 pub mod reason;
 pub mod reconcile;
 pub mod report;
@@ -16,6 +17,7 @@ pub mod status;
 mod substrate;
 pub mod watch;
 
+pub use dial::{CONNECT_TIMEOUT, Dialer};
 pub use reconcile::{ReconcileError, Reconciler};
 pub use status::{DeploymentStatus, Phase};
 pub use substrate::{Instance, Observed, Substrate};

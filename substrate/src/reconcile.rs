@@ -4,6 +4,7 @@ use crate::apply::{Application, Applied, Contacts, RouterOutcome, apply};
 use crate::assign::{AssignOutcome, drain};
 use crate::decide::{Arrivals, Decision, Situation, decide};
 use crate::derive::{View, derive, releasable};
+use crate::dial::Dialer;
 use crate::reason::Reason;
 use crate::report::{Report, Reports};
 use crate::status::{DeploymentStatus, Phase};
@@ -53,11 +54,23 @@ enum Stage {
 }
 
 impl<S: Substrate> Reconciler<S> {
-    /// Takes up where the recorded plan stands.
+    /// Takes up where the recorded plan stands; agents and routers are on this machine.
     ///
     /// # Errors
     /// [`ReconcileError`] when the record cannot be read.
-    pub async fn start(mut substrate: S, spec: ServingSpec) -> Result<Self, ReconcileError> {
+    pub async fn start(substrate: S, spec: ServingSpec) -> Result<Self, ReconcileError> {
+        Self::start_with(substrate, spec, Dialer::plaintext()).await
+    }
+
+    /// Takes up where the recorded plan stands; agents and routers are reached with `dialer`.
+    ///
+    /// # Errors
+    /// [`ReconcileError`] when the record cannot be read.
+    pub async fn start_with(
+        mut substrate: S,
+        spec: ServingSpec,
+        dialer: Dialer,
+    ) -> Result<Self, ReconcileError> {
         let recorded = substrate.recorded().await;
         let recorded = recorded.map_err(|error| ReconcileError::Recorded(Box::new(error)))?;
         let previous = recorded.filter(|plan| plan.deployment == spec.name);
@@ -66,8 +79,8 @@ impl<S: Substrate> Reconciler<S> {
             substrate,
             spec,
             previous,
-            board: Board::default(),
-            contacts: Contacts::default(),
+            board: Board::new(dialer.clone()),
+            contacts: Contacts::new(dialer),
             highest_seen,
             phase: Phase::Pending,
             stage: Stage::Arriving,
@@ -230,7 +243,11 @@ impl<S: Substrate> Reconciler<S> {
             .map(|(agent, facts)| (agent, facts.address.as_str()))
             .collect();
         for (agent, address) in leaving {
-            if let Err(cause) = drain(address).await {
+            let drained = match self.contacts.dialer().agent(address) {
+                Ok(channel) => drain(channel).await,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(cause) = drained {
                 tracing::warn!(%agent, cause, "the leaving agent does not drain");
             }
             if releasable(agent, self.previous.as_ref(), observed, reports)

@@ -1,5 +1,6 @@
 //! Listening to agents: one gRPC status stream for each, kept open, its latest word on a board.
 
+use crate::dial::Dialer;
 use crate::report::{Report, Reports};
 use planner::identity::AgentId;
 use proto::v1::GetStatusRequest;
@@ -9,10 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
 
-/// A connection inside one site takes milliseconds; a second means that nobody is there.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Agents send a status at least every second; after five without one the agent counts as silent.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// First and longest pause before a broken stream is opened again: short, because an agent that was just
@@ -21,8 +19,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// The latest word of every followed agent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Board {
+    dialer: Dialer,
     shared: Arc<Shared>,
     watchers: BTreeMap<AgentId, Watcher>,
 }
@@ -46,10 +45,15 @@ impl Drop for Watcher {
 }
 
 impl Board {
+    /// Follows nobody yet.
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, shared: Arc::default(), watchers: BTreeMap::new() }
+    }
+
     /// Watches exactly these agents from now on. One with a new address is a new process: what its
     /// predecessor said is forgotten.
     pub fn follow(&mut self, addresses: &BTreeMap<AgentId, String>) {
-        let shared = &self.shared;
+        let (dialer, shared) = (&self.dialer, &self.shared);
         self.watchers.retain(|agent, watcher| {
             let stays = addresses.get(agent) == Some(&watcher.address);
             if !stays {
@@ -60,8 +64,10 @@ impl Board {
         for (agent, address) in addresses {
             self.watchers.entry(agent.clone()).or_insert_with(|| {
                 shared.lock().insert(agent.clone(), Report::Awaited);
-                let task = tokio::spawn(watch(Arc::clone(shared), agent.clone(), address.clone()));
-                Watcher { address: address.clone(), task }
+                let (agent, address) = (agent.clone(), address.clone());
+                let watched = Watched { dialer: dialer.clone(), agent, address: address.clone() };
+                let task = tokio::spawn(watched.watch(Arc::clone(shared)));
+                Watcher { address, task }
             });
         }
     }
@@ -100,42 +106,41 @@ fn without_counters(mut report: Report) -> Report {
     report
 }
 
-/// A channel to host:port that connects on first use.
-///
-/// # Errors
-/// When the address is not a valid authority.
-pub fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .connect_lazy())
+/// Whom one task listens to.
+#[derive(Debug)]
+struct Watched {
+    dialer: Dialer,
+    agent: AgentId,
+    address: String,
 }
 
-async fn watch(shared: Arc<Shared>, agent: AgentId, address: String) {
-    let mut pause = RETRY_FIRST;
-    loop {
-        match listen(&shared, &agent, &address).await {
-            Ok(()) => pause = RETRY_FIRST,
-            Err(cause) => {
-                shared.put(&agent, Report::Silent { cause });
-                pause = (pause * 2).min(RETRY_MAX);
+impl Watched {
+    async fn watch(self, shared: Arc<Shared>) {
+        let mut pause = RETRY_FIRST;
+        loop {
+            match self.listen(&shared).await {
+                Ok(()) => pause = RETRY_FIRST,
+                Err(cause) => {
+                    shared.put(&self.agent, Report::Silent { cause });
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
             }
+            tokio::time::sleep(pause).await;
         }
-        tokio::time::sleep(pause).await;
     }
-}
 
-/// Follows one stream to its end. `Ok` when the agent closed it in good order.
-async fn listen(shared: &Shared, agent: &AgentId, address: &str) -> Result<(), String> {
-    let channel = channel(address).map_err(|error| with_sources(&error))?;
-    let mut client = AgentClient::new(channel);
-    let opened = tokio::time::timeout(SILENCE_MAX, client.watch_status(GetStatusRequest {}));
-    let mut stream = opened.await.map_err(|_| silence())?.map_err(describe)?.into_inner();
-    loop {
-        let next = tokio::time::timeout(SILENCE_MAX, stream.message());
-        match next.await.map_err(|_| silence())?.map_err(describe)? {
-            Some(status) => shared.put(agent, Report::Heard(Box::new(status))),
-            None => return Ok(()),
+    /// Follows one stream to its end. `Ok` when the agent closed it in good order.
+    async fn listen(&self, shared: &Shared) -> Result<(), String> {
+        let channel = self.dialer.agent(&self.address).map_err(|error| with_sources(&error))?;
+        let mut client = AgentClient::new(channel);
+        let opened = tokio::time::timeout(SILENCE_MAX, client.watch_status(GetStatusRequest {}));
+        let mut stream = opened.await.map_err(|_| silence())?.map_err(describe)?.into_inner();
+        loop {
+            let next = tokio::time::timeout(SILENCE_MAX, stream.message());
+            match next.await.map_err(|_| silence())?.map_err(describe)? {
+                Some(status) => shared.put(&self.agent, Report::Heard(Box::new(status))),
+                None => return Ok(()),
+            }
         }
     }
 }

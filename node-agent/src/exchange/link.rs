@@ -13,6 +13,7 @@ use proto::exchange::exchange_client::ExchangeClient;
 use proto::limits::{
     CONNECTION_WINDOW_BYTES, EXCHANGE_FRAME_BYTES_MAX, HTTP2_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
+use proto::tls::{Expected, Security};
 use proto::v1::exchange_header::Body;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub struct Link {
     pub hello: Hello,
     pub commands: Commands,
     pub metrics: Arc<Metrics>,
+    pub security: Security,
 }
 
 /// Why there is no stream.
@@ -132,10 +134,11 @@ impl Link {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let channel = timeout(CONNECT_TIMEOUT, endpoint.connect())
-            .await
-            .map_err(|_| LinkError::ConnectTimeout { address: address() })?
-            .map_err(|source| LinkError::Connect { address: address(), source })?;
+        let channel =
+            timeout(CONNECT_TIMEOUT, self.security.connect(&endpoint, &Expected::OwnAgents))
+                .await
+                .map_err(|_| LinkError::ConnectTimeout { address: address() })?
+                .map_err(|source| LinkError::Connect { address: address(), source })?;
         let client = ExchangeClient::new(channel)
             .max_decoding_message_size(EXCHANGE_FRAME_BYTES_MAX)
             .max_encoding_message_size(EXCHANGE_FRAME_BYTES_MAX);

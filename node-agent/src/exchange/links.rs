@@ -6,6 +6,7 @@ use crate::driver::{Command, Commands, EngineGone};
 use crate::limits::LINK_QUEUE_MAX;
 use crate::metrics::Metrics;
 use engine::exchange::{PeerId, Transmit};
+use proto::tls::Security;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 pub struct Links {
     commands: Commands,
     metrics: Arc<Metrics>,
+    security: Security,
     open: BTreeMap<PeerId, OpenLink>,
 }
 
@@ -34,8 +36,8 @@ impl Drop for OpenLink {
 
 impl Links {
     /// No links yet.
-    pub fn new(commands: Commands, metrics: Arc<Metrics>) -> Self {
-        Self { commands, metrics, open: BTreeMap::new() }
+    pub fn new(commands: Commands, metrics: Arc<Metrics>, security: Security) -> Self {
+        Self { commands, metrics, security, open: BTreeMap::new() }
     }
 
     /// Links to exactly these peers at these addresses; a link whose address stays is not touched.
@@ -74,6 +76,7 @@ impl Links {
                 address: address.clone(),
                 hello: hello.clone(),
                 commands: self.commands.clone(),
+                security: self.security.clone(),
                 metrics: Arc::clone(&self.metrics),
             };
             let task = tokio::spawn(link.run(queue));

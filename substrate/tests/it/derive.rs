@@ -5,6 +5,7 @@ use planner::inventory::{AgentState, Inventory};
 use planner::plan::Plan;
 use proto::v1::{AgentPhase, AgentStatus, LayerExperts, Load};
 use std::collections::BTreeMap;
+use substrate::Dialer;
 use substrate::apply::{Application, Applied, Contacts, apply};
 use substrate::derive::{View, derive, releasable};
 use substrate::reason::Reason;
@@ -42,7 +43,7 @@ fn observed(inventory: Inventory) -> Observed {
 async fn applied(plan: &Plan, reports: &Reports) -> Applied {
     let inventory = Inventory::default();
     let work = Application { plan: plan.clone(), inventory: &inventory, reports, routers: &[] };
-    apply(work, &mut Contacts::default()).await
+    apply(work, &mut Contacts::new(Dialer::plaintext())).await
 }
 
 fn status(applied: Option<&Applied>, observed: &Observed, reports: &Reports) -> DeploymentStatus {
