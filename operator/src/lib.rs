@@ -1,3 +1,4 @@
 //! The Kubernetes substrate and its controller: ModelDeployments in, pods that serve them out.
 
+pub mod rbac;
 pub mod render;

@@ -62,8 +62,19 @@ fn state(who: &str, own: &str) -> Vec<Alert> {
             name: "BoyleDeploymentNotReady",
             severity: Severity::Critical,
             lasting: "15m",
-            expression: format!("max(boyle_operator_condition{{{own},condition=\"Ready\"}}) == 0"),
+            expression: format!(
+                "max(boyle_operator_condition{{{own},condition=\"Available\"}}) == 0"
+            ),
             summary: format!("{who} has not been ready for 15 minutes"),
+        },
+        Alert {
+            name: "BoyleDegraded",
+            severity: Severity::Warning,
+            lasting: "15m",
+            expression: format!(
+                "max(boyle_operator_condition{{{own},condition=\"Degraded\"}}) == 1"
+            ),
+            summary: format!("{who} has been degraded for 15 minutes"),
         },
         Alert {
             name: "BoyleExpertsMissing",

@@ -1,4 +1,5 @@
 //! Tests of the operator.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect")]
 
+mod chart;
 mod render;

@@ -1,0 +1,116 @@
+//! What the operator asks of the API server, as data. The chart grants exactly this; a test compares both ways.
+//!
+//! Whoever makes the operator use another verb or kind adds it here and in charts/boyle/templates/_helpers.tpl.
+
+/// Where a right is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Wherever ModelDeployments are watched: the whole cluster, or one namespace.
+    Deployments,
+    /// Kinds without a namespace. An operator of one namespace goes without.
+    Cluster,
+    /// The operator's own namespace.
+    Own,
+}
+
+/// Verbs on the resources of one API group.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    pub place: Place,
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub resources: &'static [&'static str],
+    pub verbs: &'static [&'static str],
+}
+
+/// Kinds that the operator applies, watches and takes away again.
+const KEPT: &[&str] = &["create", "delete", "get", "list", "patch", "watch"];
+
+/// All rights.
+pub const RULES: &[Rule] = &[
+    Rule {
+        place: Place::Deployments,
+        group: "boyle.dev",
+        resources: &["modeldeployments"],
+        verbs: &["get", "list", "watch"],
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "boyle.dev",
+        resources: &["modeldeployments/status"],
+        verbs: &["patch"],
+    },
+    // Never called: admission asks for it where owner references may only block deletion by right.
+    Rule {
+        place: Place::Deployments,
+        group: "boyle.dev",
+        resources: &["modeldeployments/finalizers"],
+        verbs: &["update"],
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "",
+        resources: &["pods"],
+        verbs: &["delete", "list", "watch"],
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "",
+        resources: &["configmaps", "secrets", "serviceaccounts", "services"],
+        verbs: KEPT,
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "apps",
+        resources: &["deployments", "statefulsets"],
+        verbs: KEPT,
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "networking.k8s.io",
+        resources: &["networkpolicies"],
+        verbs: KEPT,
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "policy",
+        resources: &["poddisruptionbudgets"],
+        verbs: KEPT,
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "monitoring.coreos.com",
+        resources: &["prometheusrules", "servicemonitors"],
+        verbs: &["create", "delete", "get", "patch"],
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "",
+        resources: &["persistentvolumeclaims"],
+        verbs: &["get"],
+    },
+    Rule {
+        place: Place::Deployments,
+        group: "events.k8s.io",
+        resources: &["events"],
+        verbs: &["create"],
+    },
+    Rule { place: Place::Cluster, group: "", resources: &["nodes"], verbs: &["list", "watch"] },
+    Rule {
+        place: Place::Own,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        verbs: &["create", "get", "update"],
+    },
+    Rule {
+        place: Place::Own,
+        group: "",
+        resources: &["secrets"],
+        verbs: &["create", "get", "patch", "update"],
+    },
+];
+
+/// Whether some rule has this verb on this plural, `modeldeployments/status` for example.
+pub fn allows(verb: &str, plural: &str) -> bool {
+    RULES.iter().any(|rule| rule.resources.contains(&plural) && rule.verbs.contains(&verb))
+}
