@@ -1,8 +1,6 @@
 //! A ModelDeployment in YAML → what the process substrate takes from it. Fields that it cannot honour are refused.
 
-use crds::{
-    DeploymentRequest, ModelSource, ParseError, Precision, Violation, parse_yaml, to_request,
-};
+use crds::{DeploymentRequest, ModelSource, ParseError, Precision, Violation, parse_yaml};
 use planner::spec::AgentRange;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -70,7 +68,8 @@ impl Manifest {
         let place = || place.to_owned();
         let deployment =
             parse_yaml(text).map_err(|source| ManifestError::Parse { place: place(), source })?;
-        let request = to_request(&deployment)
+        let request = deployment
+            .to_request()
             .map_err(|violations| ManifestError::Violations { place: place(), violations })?;
         if let Some((field, value, remedy)) = unsupported(&request) {
             return Err(ManifestError::Unsupported { place: place(), field, value, remedy });

@@ -1,20 +1,36 @@
-//! The ModelDeployment resource: its types, its YAML, and the pure step to a checked request.
+//! The ModelDeployment resource: its types, its schema with the rules that the API server checks, its YAML, and the pure
+//! step to a checked request.
 //!
 //! Knows no cluster; what a deployment asks for beyond the model's own facts is in [`DeploymentRequest`].
 
-mod deployment;
-mod parse;
+mod check;
+mod condition;
+mod manifest;
 mod quantity;
 mod request;
+mod rules;
+mod schema;
 mod source;
+mod spec;
+mod status;
+mod strict;
 mod violation;
 
-pub use deployment::{
-    API_VERSION, Accelerator, Agents, Cost, Experts, KIND, Metadata, Model, ModelDeployment,
+pub use condition::{
+    CONDITION_MESSAGE_LENGTH_MAX, Change, ConditionReason, ConditionStatus, ConditionType,
+    Observed, cut, update,
+};
+pub use manifest::{MANIFEST_BYTES_MAX, Manifest, Metadata, ParseError, parse_yaml};
+pub use quantity::{Decimal, Quantity, QuantityError, parse_duration};
+pub use request::{CostRequest, DeploymentRequest, ObjectivesRequest, ReplicaRange, to_request};
+pub use rules::AGENT_CONTAINER;
+pub use source::{ModelSource, SourceError};
+pub use spec::{
+    API_VERSION, Accelerator, Agents, Cost, Experts, KIND, Model, ModelDeployment,
     ModelDeploymentSpec, Objectives, Precision, Router,
 };
-pub use parse::{MANIFEST_BYTES_MAX, ParseError, parse_yaml};
-pub use quantity::{Decimal, QuantityError, parse_duration};
-pub use request::{CostRequest, DeploymentRequest, ObjectivesRequest, ReplicaRange, to_request};
-pub use source::{ModelSource, SourceError};
+pub use status::{
+    AGENT_DETAILS_MAX, AgentDetail, AgentsStatus, ExpertsStatus, MESSAGE_LENGTH_MAX,
+    ModelDeploymentStatus, ModelStatus, Phase, PlanStatus, RolloutStatus, RoutersStatus,
+};
 pub use violation::Violation;

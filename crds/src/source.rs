@@ -1,5 +1,6 @@
 //! Where a model comes from.
 
+use crate::check::text;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -40,48 +41,49 @@ impl ModelSource {
     ///
     /// # Errors
     /// [`SourceError`] that says what to write.
-    pub fn parse(text: &str) -> Result<Self, SourceError> {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(SourceError::NoScheme { text: text.to_owned() });
+    pub fn parse(written: &str) -> Result<Self, SourceError> {
+        let Some((scheme, rest)) = written.split_once("://") else {
+            return Err(SourceError::NoScheme { text: written.to_owned() });
         };
         let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (first, path) = (first.to_owned(), path.to_owned());
-        let incomplete = |form| SourceError::Incomplete { text: text.to_owned(), form };
-        // `..` would leave the folder that a person was allowed to name.
-        let plain =
-            !rest.split('/').any(|part| part == "..") && !rest.chars().any(char::is_control);
-        let (source, form) = match scheme {
-            "hf" => {
-                let whole = !first.is_empty() && !path.is_empty() && !path.contains('/');
-                let source = Self::HuggingFace { owner: first, name: path };
-                (whole.then_some(source), "hf://owner/name")
-            }
-            "pvc" => {
-                let whole = !first.is_empty();
-                let source = Self::PersistentVolumeClaim { claim: first, path };
-                (whole.then_some(source), "pvc://claim/path/in/it")
-            }
-            "s3" => {
-                let whole = !first.is_empty() && !path.is_empty();
-                (whole.then_some(Self::S3 { bucket: first, path }), "s3://bucket/path")
-            }
-            "oci" => {
-                let whole = !first.is_empty() && !path.is_empty();
-                let source = Self::Oci { reference: rest.to_owned() };
-                (whole.then_some(source), "oci://registry/repository:tag")
-            }
-            "file" => {
-                let whole = rest.starts_with('/');
-                let source = Self::File { directory: PathBuf::from(rest) };
-                (whole.then_some(source), "file:///absolute/folder")
-            }
+        let (whole, source, form) = match scheme {
+            "hf" => (
+                text::is_word(&first) && text::is_word(&path),
+                Self::HuggingFace { owner: first, name: path },
+                "hf://owner/name",
+            ),
+            "pvc" => (
+                text::is_subdomain(&first),
+                Self::PersistentVolumeClaim { claim: first, path },
+                "pvc://claim/path/in/it",
+            ),
+            "s3" => (
+                text::is_subdomain(&first) && !path.is_empty(),
+                Self::S3 { bucket: first, path },
+                "s3://bucket/path",
+            ),
+            "oci" => (
+                !path.is_empty() && text::is_image(rest),
+                Self::Oci { reference: rest.to_owned() },
+                "oci://registry/repository:tag",
+            ),
+            "file" => (
+                rest.starts_with('/'),
+                Self::File { directory: PathBuf::from(rest) },
+                "file:///absolute/folder",
+            ),
             "embedded" => {
-                let whole = !first.is_empty() && path.is_empty();
-                (whole.then_some(Self::Embedded { name: first }), "embedded://tiny-r1")
+                (text::is_word(rest), Self::Embedded { name: first }, "embedded://tiny-r1")
             }
             _ => return Err(SourceError::UnknownScheme { scheme: scheme.to_owned() }),
         };
-        source.filter(|_| plain).ok_or_else(|| incomplete(form))
+        // `..` would leave the folder that a person was allowed to name.
+        if whole && text::is_plain_path(rest) {
+            Ok(source)
+        } else {
+            Err(SourceError::Incomplete { text: written.to_owned(), form })
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Each file in `tests/manifests` is a wrong manifest and, after `---`, what a person reads.
 //! `UPDATE_EXPECT=1 cargo test -p crds` rewrites the messages.
 
-use crds::{parse_yaml, to_request};
+use crds::parse_yaml;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn manifest(changes: &str) -> String {
 fn message(text: &str) -> String {
     let violations = match parse_yaml(text) {
         Err(error) => return format!("{error}\n"),
-        Ok(deployment) => match to_request(&deployment) {
+        Ok(deployment) => match deployment.to_request() {
             Err(violations) => violations,
             Ok(request) => unreachable!("a wrong manifest was taken: {request:?}"),
         },

@@ -1,8 +1,6 @@
 //! Manifests that must be understood.
 
-use crds::{
-    Decimal, DeploymentRequest, ModelSource, Precision, parse_duration, parse_yaml, to_request,
-};
+use crds::{Decimal, DeploymentRequest, ModelSource, Precision, parse_duration, parse_yaml};
 use std::time::Duration;
 
 /// Every field of the resource.
@@ -38,7 +36,8 @@ spec:
 ";
 
 fn request(text: &str) -> DeploymentRequest {
-    to_request(&parse_yaml(text).expect("the manifest parses")).expect("the manifest is right")
+    let manifest = parse_yaml(text).expect("the manifest parses");
+    manifest.to_request().expect("the manifest is right")
 }
 
 #[test]

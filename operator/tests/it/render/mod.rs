@@ -21,7 +21,7 @@ pub const CASES: &[(&str, &str)] = &[
 /// The target of a manifest, as the controller makes it.
 pub fn target(manifest: &str) -> Target {
     let deployment = crds::parse_yaml(manifest).unwrap();
-    let request = crds::to_request(&deployment).unwrap();
+    let request = deployment.to_request().unwrap();
     let agents = &deployment.spec.agents;
     Target {
         namespace: "models".to_owned(),
