@@ -1,6 +1,7 @@
 //! Certificates as text, and reading them from a folder.
 
-use super::material::MaterialError;
+use super::identity::{Identity, Role};
+use super::material::{Material, MaterialError};
 use super::{AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE};
 use std::fmt;
 use std::fs::File;
@@ -31,6 +32,14 @@ impl fmt::Debug for Pem {
 }
 
 impl Pem {
+    /// Whom it is for, if a process of this role could use it.
+    ///
+    /// # Errors
+    /// [`MaterialError`], as that process would say it.
+    pub fn check(&self, role: Role) -> Result<Identity, MaterialError> {
+        Material::parse(self, role).map(|material| material.identity)
+    }
+
     /// Reads the three files of a folder.
     pub(super) fn read(directory: &Path) -> Result<Self, MaterialError> {
         let folder = match directory.join(VERSION_LINK).canonicalize() {
