@@ -45,15 +45,15 @@ impl LocalDeployment {
     /// When the port is taken, the model does not fit, or the state directory cannot be used.
     pub async fn start(resolved: Resolved, lock: Lock, port: u16) -> anyhow::Result<Self> {
         check_port(port)?;
-        let spec = resolved.spec()?;
-        resolved.plan(&spec).context("the model does not fit this machine")?;
+        let goal = resolved.goal()?;
+        resolved.plan(&resolved.spec(&goal)?).context("the model does not fit this machine")?;
         let substrate = ProcessSubstrate::new(ProcessConfig {
             executable: own_executable()?,
             directory: resolved.directory.clone(),
             port,
             agent_memory_bytes: resolved.agent_memory_bytes,
         });
-        let mut reconciler = Reconciler::start(substrate, spec).await?;
+        let mut reconciler = Reconciler::start(substrate, goal).await?;
         let first = reconciler.reconcile().await;
         Ok(Self { reconciler, statuses: watch::Sender::new(first), _lock: lock })
     }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// When there is none, with the arithmetic.
 pub fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let resolved = Resolved::new(arguments.file.as_deref(), &arguments.deployment)?;
-    let spec = resolved.spec()?;
+    let spec = resolved.spec(&resolved.goal()?)?;
     let Planned { plan, waiting } = resolved.plan(&spec)?;
     if arguments.json {
         print_line!("{}", serde_json::to_string_pretty(&plan)?);

@@ -106,7 +106,14 @@ pub async fn until_available(
                 let reasons = status.reasons.iter().filter(|reason| !is_waiting(reason));
                 return Err(Unservable { reasons: reasons.map(ToString::to_string).collect() });
             }
-            (Phase::Available | Phase::Pending | Phase::Loading | Phase::Degraded, _) => {
+            (
+                Phase::Available
+                | Phase::Pending
+                | Phase::Loading
+                | Phase::Degraded
+                | Phase::Sleeping,
+                _,
+            ) => {
                 progress.show(&status);
             }
         }
@@ -139,6 +146,7 @@ fn describe(status: &DeploymentStatus, loaded: u64, total: u64) -> String {
     let agents = status.agents;
     match status.phase {
         Phase::Pending => format!("starting {} agents", agents.desired),
+        Phase::Sleeping => "asleep".to_owned(),
         Phase::Loading | Phase::Available | Phase::Degraded | Phase::Failed => {
             let trouble = status.reasons.iter().find(|reason| !is_waiting(reason));
             let trouble = trouble.map(|reason| format!("; {reason}")).unwrap_or_default();

@@ -10,26 +10,15 @@ use crds::ModelSource;
 use model::kernels::KernelPath;
 use model::load::{LoadError, ModelLoader};
 use node_agent::embedded::{EmbeddedModel, UnpackError};
+use planner::engine::{EngineError, EngineRequest, KERNEL_PATH_AUTO, size};
 use planner::identity::{AgentId, DeploymentName, HostId};
 use planner::inventory::{AgentFacts, AgentState, Inventory};
 use planner::plan::{PlanError, Planned};
-use planner::spec::{AgentRange, EngineSettings, ModelFacts, ServingSpec};
+use planner::spec::{
+    FactsFrom, Goal, ModelFacts, ModelSource as PlannedSource, ReplicaRange, Scaling, ServingSpec,
+};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-
-/// The kernel path that lets each agent take the best that its processor has.
-const AUTO: &str = "auto";
-/// Tokens in one step: a few prompts of common length, so that decoding beside them does not stall for long.
-const STEP_TOKENS_MAX: u32 = 512;
-/// Sequences that decode at once; beyond this a processor gains no throughput.
-const SEQUENCES_MAX: u32 = 64;
-/// Sequences that wait in one agent; more than clients are patient for.
-const QUEUE_MAX: u32 = 256;
-/// The KV cache takes at most one part in this many of an agent's memory.
-const KV_CACHE_SHARE: u64 = 4;
-/// Patience with one copy of an expert. A dead peer is noticed at once by its closed connection; this is for one
-/// that hangs, and long enough that a machine with all cores busy is not taken for one.
-const EXPERT_DEADLINE_MS: u32 = 2_000;
 
 /// A deployment that cannot be started from what was given.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +48,8 @@ pub enum ResolveError {
         embedded::NAME
     )]
     NoSource { uri: String },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error("kernel path {path:?} cannot be used: {reason}; or write auto")]
     KernelPath { path: String, reason: String },
 }
@@ -82,12 +73,12 @@ impl Resolved {
     pub fn new(file: Option<&Path>, flags: &DeploymentArguments) -> Result<Self, ResolveError> {
         let mut manifest = Manifest::read(file)?;
         if let Some(agents) = flags.agents {
-            manifest.agents = AgentRange { min: agents, max: agents };
+            manifest.agents = ReplicaRange::exactly(agents);
         }
         if let Some(copies) = flags.copies.and_then(NonZeroU32::new) {
             manifest.copies = copies;
         }
-        let kernel_path = kernel_path(flags.kernel_path.as_deref().unwrap_or(AUTO))?;
+        let kernel_path = kernel_path(flags.kernel_path.as_deref().unwrap_or(KERNEL_PATH_AUTO))?;
         let root = StateRoot::resolve(flags.state.state_directory.as_deref())?;
         let agent_memory_bytes = match flags.agent_memory {
             Some(bytes) => bytes,
@@ -106,7 +97,7 @@ impl Resolved {
     ///
     /// # Errors
     /// [`ResolveError`] naming the file, field or tensor.
-    pub fn spec(&self) -> Result<ServingSpec, ResolveError> {
+    pub fn goal(&self) -> Result<Goal, ResolveError> {
         let directory = self.model_directory()?;
         let path = self.kernel_path.unwrap_or_else(KernelPath::best);
         let loader = ModelLoader::open(&directory, path).map_err(|error| ResolveError::Model {
@@ -114,14 +105,38 @@ impl Resolved {
             source: Box::new(error),
         })?;
         let Manifest { name, agents, copies, .. } = &self.manifest;
-        let engine = self.engine(&loader);
-        Ok(ServingSpec {
+        let goal = Goal {
             name: DeploymentName::new(name.clone()),
-            model: facts(&loader, &directory),
+            source: PlannedSource::Directory(directory.display().to_string()),
+            facts: FactsFrom::Caller(Box::new(facts(&loader))),
             agents: *agents,
+            routers: ReplicaRange::exactly(1),
             copies: *copies,
-            engine,
-        })
+            engine: EngineRequest {
+                context_length: self.manifest.context_length,
+                kernel_path: self
+                    .kernel_path
+                    .map_or(KERNEL_PATH_AUTO.to_owned(), |path| path.to_string()),
+            },
+            scaling: Scaling::default(),
+            price: None,
+        };
+        // Found out now rather than by the reconcile, while a person watches.
+        self.spec(&goal)?;
+        Ok(goal)
+    }
+
+    /// What a plan for the fewest agents is made for.
+    ///
+    /// # Errors
+    /// [`ResolveError::Engine`] when the model cannot do what was asked for.
+    pub fn spec(&self, goal: &Goal) -> Result<ServingSpec, ResolveError> {
+        let facts = match &goal.facts {
+            FactsFrom::Caller(facts) => facts.as_ref().clone(),
+            FactsFrom::Agents => ModelFacts::default(),
+        };
+        let engine = size(&facts, &goal.engine, self.agent_memory_bytes)?;
+        Ok(goal.spec(goal.agents.min, facts, engine))
     }
 
     /// The plan for agents that are about to be started here.
@@ -129,7 +144,7 @@ impl Resolved {
     /// # Errors
     /// [`PlanError`] with the arithmetic when the model does not fit.
     pub fn plan(&self, spec: &ServingSpec) -> Result<Planned, PlanError> {
-        let agents = (0..spec.agents.min).map(|n| {
+        let agents = (0..spec.agents).map(|n| {
             let agent = AgentId::new(format!("agent-{n}"));
             let facts = AgentFacts {
                 host: host_of(&agent),
@@ -153,25 +168,6 @@ impl Resolved {
             | ModelSource::Oci { .. }) => Err(ResolveError::Remote { uri: source.to_string() }),
         }
     }
-
-    fn engine(&self, loader: &ModelLoader) -> EngineSettings {
-        let longest = u32::try_from(loader.config().context_length_max).unwrap_or(u32::MAX);
-        let asked = self.manifest.context_length.map_or(longest, NonZeroU32::get);
-        let context_length = asked.min(longest);
-        // Room for every sequence at full length, within what the weights leave reasonable.
-        let full = u64::from(context_length)
-            .saturating_mul(u64::from(SEQUENCES_MAX))
-            .saturating_mul(loader.cache_block_bytes(1));
-        EngineSettings {
-            context_length,
-            step_tokens_max: STEP_TOKENS_MAX,
-            sequences_max: SEQUENCES_MAX,
-            queue_max: QUEUE_MAX,
-            kv_cache_bytes: full.min(self.agent_memory_bytes / KV_CACHE_SHARE),
-            expert_deadline_ms: EXPERT_DEADLINE_MS,
-            kernel_path: self.kernel_path.map_or(AUTO.to_owned(), |path| path.to_string()),
-        }
-    }
 }
 
 fn embedded_model(name: &str) -> Result<&'static EmbeddedModel, ResolveError> {
@@ -186,7 +182,7 @@ pub fn host_of(agent: &AgentId) -> HostId {
 
 /// `None` for `auto`.
 fn kernel_path(name: &str) -> Result<Option<KernelPath>, ResolveError> {
-    if name == AUTO {
+    if name == KERNEL_PATH_AUTO {
         return Ok(None);
     }
     let failed = |reason| ResolveError::KernelPath { path: name.to_owned(), reason };
@@ -198,16 +194,19 @@ fn kernel_path(name: &str) -> Result<Option<KernelPath>, ResolveError> {
     }
 }
 
-fn facts(loader: &ModelLoader, directory: &Path) -> ModelFacts {
+fn facts(loader: &ModelLoader) -> ModelFacts {
     let addresses = loader.expert_addresses();
     let mut moe_layers: Vec<u32> = addresses.iter().map(|address| address.layer).collect();
     moe_layers.dedup();
     let experts_per_layer = addresses.iter().map(|address| address.expert + 1).max().unwrap_or(0);
     ModelFacts {
-        source: directory.display().to_string(),
         moe_layers,
         experts_per_layer,
         dense_bytes: loader.dense_bytes(),
         expert_bytes: loader.expert_bytes(),
+        context_length_max: u32::try_from(loader.config().context_length_max).unwrap_or(u32::MAX),
+        cache_token_bytes: loader.cache_block_bytes(1),
+        // Agents read the same folder, so there is nothing to compare.
+        ..ModelFacts::default()
     }
 }

@@ -124,6 +124,7 @@ fn describe(status: &DeploymentStatus) -> String {
         Phase::Available => format!("available again: {counts}"),
         Phase::Degraded => format!("degraded: {counts}"),
         Phase::Failed => format!("failed: {counts}"),
+        Phase::Sleeping => "asleep; the next request wakes it".to_owned(),
         Phase::Pending | Phase::Loading => counts,
     }
 }
@@ -133,6 +134,13 @@ fn is_news(reason: &Reason) -> bool {
     match reason {
         Reason::AgentRestarting { .. }
         | Reason::AgentFailed { .. }
+        | Reason::AgentUnstartable { .. }
+        | Reason::AgentUnschedulable { .. }
+        | Reason::AgentNeedsRestart { .. }
+        | Reason::ModelsDiffer { .. }
+        | Reason::AllSilent { .. }
+        | Reason::ContextTooLong { .. }
+        | Reason::RolloutStopped { .. }
         | Reason::AssignmentRefused { .. }
         | Reason::KernelPathsDiffer { .. }
         | Reason::ExpertsMissing { .. }
@@ -146,6 +154,10 @@ fn is_news(reason: &Reason) -> bool {
         | Reason::AgentLeaving { .. }
         | Reason::AgentUnreachable { .. }
         | Reason::AgentLoading { .. }
+        | Reason::AgentLost { .. }
+        | Reason::AgentDraining { .. }
+        | Reason::ModelUnread
+        | Reason::RolloutWaits { .. }
         | Reason::PeerTrouble { .. }
         | Reason::CopiesMissing { .. }
         | Reason::RouterCrashLooping { .. }

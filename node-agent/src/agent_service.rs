@@ -4,6 +4,7 @@ use crate::board::Board;
 use crate::closing::{Closing, UntilClosing};
 use crate::describe;
 use crate::registry::{AssignError, Registry};
+use proto::refusal::{ASSIGN_REFUSAL, NEEDS_RESTART, WRONG_MODEL};
 use proto::v1::agent_server::Agent;
 use proto::v1::{
     AgentStatus, AssignReply, Assignment, DrainRequest, ExpertChunk, FetchExpertRequest,
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 /// The service over its registry and board.
@@ -73,11 +75,19 @@ impl Agent for AgentService {
 fn status_of(error: &AssignError, reason: String) -> Status {
     match error {
         AssignError::Invalid(_) => Status::invalid_argument(reason),
-        AssignError::Older { .. }
-        | AssignError::SameGenerationOtherContent { .. }
-        | AssignError::NeedsRestart { .. }
-        | AssignError::OtherModel { .. }
-        | AssignError::NoModel { .. } => Status::failed_precondition(reason),
+        AssignError::Older { .. } | AssignError::SameGenerationOtherContent { .. } => {
+            Status::failed_precondition(reason)
+        }
+        AssignError::NeedsRestart { .. } => refusal(reason, NEEDS_RESTART),
+        AssignError::OtherModel { .. } | AssignError::NoModel { .. } => {
+            refusal(reason, WRONG_MODEL)
+        }
         AssignError::Store(_) | AssignError::Stopped => Status::internal(reason),
     }
+}
+
+fn refusal(reason: String, kind: &'static str) -> Status {
+    let mut status = Status::failed_precondition(reason);
+    status.metadata_mut().insert(ASSIGN_REFUSAL, MetadataValue::from_static(kind));
+    status
 }

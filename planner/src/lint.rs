@@ -3,7 +3,7 @@
 use crate::identity::{AgentId, ExpertId, Generation, HostId};
 use crate::inventory::{AgentState, Inventory};
 use crate::plan::{AgentRole, Plan};
-use crate::spec::ServingSpec;
+use crate::spec::{EngineSettings, ModelFacts, ModelSource, ServingSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that is wrong with a plan; a plan with findings is not applied.
@@ -21,8 +21,14 @@ pub enum Finding {
     AgentNotThere(AgentId),
     #[error("{agent} is planned at {planned} and is at {observed}")]
     AddressStale { agent: AgentId, planned: String, observed: String },
-    #[error("{0} may not be a home: it is restarting or leaving")]
+    #[error("{0} may not be a home: it is draining, restarting or leaving")]
     HomeNotRunning(AgentId),
+    #[error("{0} is planned although it is lost")]
+    AgentLost(AgentId),
+    #[error("{0} keeps older settings although its process is not outdated")]
+    SettingsStale(AgentId),
+    #[error("the plan is for {planned} and the specification for {asked}")]
+    OtherModel { planned: String, asked: String },
     #[error("layer {} expert {} has two copies on host {host} although {roomy} elsewhere has room", .expert.layer, .expert.expert)]
     HostsNotDisjoint { expert: ExpertId, host: HostId, roomy: AgentId },
     #[error("layer {} expert {} has {copies} copies, more than the {asked} asked for", .expert.layer, .expert.expert)]
@@ -53,6 +59,7 @@ pub fn lint(
     previous: Option<&Plan>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
+    check_model(spec, plan, &mut findings);
     check_experts(spec, plan, &mut findings);
     check_agents(inventory, plan, &mut findings);
     check_agents_of_copies(plan, &mut findings);
@@ -60,6 +67,21 @@ pub fn lint(
     crate::lint_balance::check(spec, inventory, plan, &mut findings);
     check_generation(plan, previous, &mut findings);
     findings
+}
+
+fn check_model(spec: &ServingSpec, plan: &Plan, findings: &mut Vec<Finding>) {
+    if plan.facts != spec.model || plan.source != spec.source {
+        let name = |source: &ModelSource, facts: &ModelFacts| match source {
+            ModelSource::Directory(path) => format!("{path} ({})", facts.fingerprint),
+            ModelSource::Remote { uri, revision } => {
+                format!("{uri} at {revision:?} ({})", facts.fingerprint)
+            }
+        };
+        findings.push(Finding::OtherModel {
+            planned: name(&plan.source, &plan.facts),
+            asked: name(&spec.source, &spec.model),
+        });
+    }
 }
 
 fn check_experts(spec: &ServingSpec, plan: &Plan, findings: &mut Vec<Finding>) {
@@ -92,6 +114,12 @@ fn check_agents(inventory: &Inventory, plan: &Plan, findings: &mut Vec<Finding>)
         if planned.role == AgentRole::Home && observed.state != AgentState::Running {
             findings.push(Finding::HomeNotRunning(agent.clone()));
         }
+        if observed.state == AgentState::Lost {
+            findings.push(Finding::AgentLost(agent.clone()));
+        }
+        if planned.keeps.is_some() && !inventory.outdated.contains(agent) {
+            findings.push(Finding::SettingsStale(agent.clone()));
+        }
     }
 }
 
@@ -110,11 +138,11 @@ fn check_agents_of_copies(plan: &Plan, findings: &mut Vec<Finding>) {
     }
 }
 
-fn needed_bytes(spec: &ServingSpec, experts: u64) -> u64 {
+fn needed_bytes(model: &ModelFacts, engine: &EngineSettings, experts: u64) -> u64 {
     experts
-        .saturating_mul(spec.model.expert_bytes)
-        .saturating_add(spec.model.dense_bytes)
-        .saturating_add(spec.engine.kv_cache_bytes)
+        .saturating_mul(model.expert_bytes)
+        .saturating_add(model.dense_bytes)
+        .saturating_add(engine.kv_cache_bytes)
 }
 
 fn check_memory(
@@ -129,9 +157,13 @@ fn check_memory(
     }
     for (agent, facts) in &inventory.agents {
         let experts = held.get(agent).copied().unwrap_or(0);
-        let needed = needed_bytes(spec, experts);
+        let needed = needed_bytes(&spec.model, plan.settings_of(agent), experts);
         // A leaving agent holds what an earlier plan gave it, perhaps under other settings.
-        if facts.state != AgentState::Leaving && needed > facts.memory_bytes {
+        let stays = match facts.state {
+            AgentState::Running | AgentState::Draining | AgentState::Restarting => true,
+            AgentState::Leaving | AgentState::Lost => false,
+        };
+        if stays && needed > facts.memory_bytes {
             let memory = facts.memory_bytes;
             findings.push(Finding::OverMemory { agent: agent.clone(), needed, memory });
         }

@@ -40,14 +40,18 @@ pub(crate) fn check(
 }
 
 fn stayers<'a>(spec: &ServingSpec, inventory: &'a Inventory, plan: &'a Plan) -> Stayers<'a> {
-    let fixed = spec.model.dense_bytes.saturating_add(spec.engine.kv_cache_bytes);
     let mut held: BTreeMap<&AgentId, u64> = BTreeMap::new();
     for agent in plan.placement.values().flatten() {
         *held.entry(agent).or_default() += 1;
     }
-    let stays = inventory.agents.iter().filter(|(_, facts)| facts.state != AgentState::Leaving);
+    let stays = inventory
+        .agents
+        .iter()
+        .filter(|(_, facts)| facts.state != AgentState::Leaving && facts.state != AgentState::Lost);
     stays
         .map(|(agent, facts)| {
+            let cache = plan.settings_of(agent).kv_cache_bytes;
+            let fixed = spec.model.dense_bytes.saturating_add(cache);
             let free = facts.memory_bytes.saturating_sub(fixed);
             let room = free.checked_div(spec.model.expert_bytes).unwrap_or(u64::MAX);
             let held = held.get(agent).copied().unwrap_or(0);

@@ -1,11 +1,11 @@
 //! A plan: everything one generation of a deployment needs. Complete, immutable, numbered.
 
 use crate::identity::{AgentId, DeploymentName, ExpertId, Generation, HostId};
-use crate::inventory::{AgentState, Inventory};
+use crate::inventory::{AgentFacts, AgentState, Inventory};
 use crate::place::{self, Candidate, PlacementTask};
 use crate::prefer;
-use crate::room::{Room, room_together, rooms};
-use crate::spec::{EngineSettings, ModelFacts, ServingSpec};
+use crate::room::{Room, kept_settings, room_together, rooms};
+use crate::spec::{EngineSettings, ModelFacts, ModelSource, ServingSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,12 +17,31 @@ pub struct Plan {
     /// The generation it was made from; `None` for the first.
     pub parent: Option<Generation>,
     pub deployment: DeploymentName,
-    pub model_source: String,
+    pub source: ModelSource,
+    /// What the plan was made for; a later planner takes it up from here.
+    pub facts: ModelFacts,
     pub agents: BTreeMap<AgentId, PlannedAgent>,
     /// For every routed expert, the agents that hold a copy, in order of preference.
     #[serde(with = "placement_as_list")]
     pub placement: BTreeMap<ExpertId, Vec<AgentId>>,
+    /// Settings of every agent that does not keep older ones.
     pub engine: EngineSettings,
+}
+
+impl Plan {
+    /// Hash of everything but the numbers, as sixteen hexadecimal digits: equal for plans that give everyone the same.
+    pub fn hash(&self) -> String {
+        let nameless = Self { generation: Generation(0), parent: None, ..self.clone() };
+        let mut hash = Fnv(FNV_OFFSET);
+        // Our own writer cannot fail.
+        let _ = write!(hash, "{nameless:?}");
+        format!("{:016x}", hash.0)
+    }
+
+    /// The settings that an agent of the plan is told.
+    pub fn settings_of(&self, agent: &AgentId) -> &EngineSettings {
+        self.agents.get(agent).and_then(|planned| planned.keeps.as_ref()).unwrap_or(&self.engine)
+    }
 }
 
 /// One agent's place in a plan.
@@ -31,6 +50,9 @@ pub struct PlannedAgent {
     pub host: HostId,
     pub address: String,
     pub role: AgentRole,
+    /// Older settings that its process runs with until it is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<EngineSettings>,
 }
 
 /// Whether the router may send new sequences to an agent.
@@ -38,7 +60,7 @@ pub struct PlannedAgent {
 pub enum AgentRole {
     /// Home of sequences and holder of experts.
     Home,
-    /// Holder of experts only, because it is restarting or leaving.
+    /// Holder of experts only, because it is draining, restarting or leaving.
     ExpertsOnly,
 }
 
@@ -91,7 +113,7 @@ pub fn plan(
     inventory: &Inventory,
     previous: Option<&Plan>,
 ) -> Result<Planned, PlanError> {
-    let rooms = rooms(spec, inventory);
+    let rooms = rooms(spec, inventory, previous);
     let mut waiting = Vec::new();
     let copies = copies_that_fit(spec, &rooms, &mut waiting)?;
     let experts = experts(&spec.model);
@@ -110,8 +132,9 @@ pub fn plan(
         generation: Generation(1),
         parent: None,
         deployment: spec.name.clone(),
-        model_source: spec.model.source.clone(),
-        agents: planned_agents(inventory),
+        source: spec.source.clone(),
+        facts: spec.model.clone(),
+        agents: planned_agents(spec, inventory, previous),
         placement,
         engine: spec.engine.clone(),
     };
@@ -136,11 +159,10 @@ fn copies_that_fit(
     if agents == 0 {
         return Err(PlanError::NoAgents);
     }
-    if agents < spec.agents.min {
-        waiting.push(WaitingOn::Agents { have: agents, want: spec.agents.min });
+    if agents < spec.agents {
+        waiting.push(WaitingOn::Agents { have: agents, want: spec.agents });
     }
-    let model = &spec.model;
-    let experts = model.moe_layers.len() as u64 * u64::from(model.experts_per_layer);
+    let experts = spec.model.experts();
     let room = room_together(rooms, experts);
     if room < experts || rooms.values().any(|room| room.experts.is_none()) {
         let arithmetic = arithmetic(rooms);
@@ -221,16 +243,24 @@ fn keep_leavers(
     }
 }
 
-fn planned_agents(inventory: &Inventory) -> BTreeMap<AgentId, PlannedAgent> {
-    let planned = |(agent, facts): (&AgentId, &crate::inventory::AgentFacts)| {
+fn planned_agents(
+    spec: &ServingSpec,
+    inventory: &Inventory,
+    previous: Option<&Plan>,
+) -> BTreeMap<AgentId, PlannedAgent> {
+    let planned = |(agent, facts): (&AgentId, &AgentFacts)| {
         let role = match facts.state {
             AgentState::Running => AgentRole::Home,
-            AgentState::Restarting | AgentState::Leaving => AgentRole::ExpertsOnly,
+            AgentState::Draining | AgentState::Restarting | AgentState::Leaving => {
+                AgentRole::ExpertsOnly
+            }
+            AgentState::Lost => return None,
         };
+        let keeps = kept_settings(spec, inventory, previous, agent);
         let (host, address) = (facts.host.clone(), facts.address.clone());
-        (agent.clone(), PlannedAgent { host, address, role })
+        Some((agent.clone(), PlannedAgent { host, address, role, keeps }))
     };
-    inventory.agents.iter().map(planned).collect()
+    inventory.agents.iter().filter_map(planned).collect()
 }
 
 /// Gives the draft its number, or returns the previous plan when nothing else differs.
@@ -242,6 +272,21 @@ fn number(draft: Plan, previous: Option<&Plan>) -> Plan {
     }
     let generation = Generation(previous.generation.0.saturating_add(1));
     Plan { generation, parent: Some(previous.generation), ..same }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// FNV-1a over written text: the same on every machine, unlike the standard library's hasher.
+struct Fnv(u64);
+
+impl std::fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+        Ok(())
+    }
 }
 
 /// JSON has no keys but text, so the placement is written as a list.

@@ -1,8 +1,9 @@
 //! How many experts each agent has room for, and how many copies the agents together can hold.
 
 use crate::identity::AgentId;
-use crate::inventory::{AgentState, Inventory};
-use crate::spec::{ModelFacts, ServingSpec};
+use crate::inventory::Inventory;
+use crate::plan::Plan;
+use crate::spec::{EngineSettings, ModelFacts, ServingSpec};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,9 +19,10 @@ pub struct Room {
 }
 
 impl Room {
-    fn new(memory_bytes: u64, spec: &ServingSpec) -> Self {
-        let ModelFacts { dense_bytes, expert_bytes, .. } = spec.model;
-        let kv_cache_bytes = spec.engine.kv_cache_bytes;
+    /// Room of an agent that runs with these settings.
+    pub fn new(memory_bytes: u64, model: &ModelFacts, engine: &EngineSettings) -> Self {
+        let (dense_bytes, expert_bytes) = (model.dense_bytes, model.expert_bytes);
+        let kv_cache_bytes = engine.kv_cache_bytes;
         let experts = memory_bytes
             .checked_sub(dense_bytes)
             .and_then(|rest| rest.checked_sub(kv_cache_bytes))
@@ -43,14 +45,35 @@ impl fmt::Display for Room {
     }
 }
 
-/// Room of every agent that may hold experts: those that run or come back, not those that leave.
-pub fn rooms(spec: &ServingSpec, inventory: &Inventory) -> BTreeMap<AgentId, Room> {
+/// Room of every agent that may hold experts: those that run or come back, not those that leave or are lost.
+pub fn rooms(
+    spec: &ServingSpec,
+    inventory: &Inventory,
+    previous: Option<&Plan>,
+) -> BTreeMap<AgentId, Room> {
     inventory
         .agents
         .iter()
-        .filter(|(_, facts)| facts.state != AgentState::Leaving)
-        .map(|(agent, facts)| (agent.clone(), Room::new(facts.memory_bytes, spec)))
+        .filter(|(_, facts)| facts.state.holds_experts())
+        .map(|(agent, facts)| {
+            let kept = kept_settings(spec, inventory, previous, agent);
+            let engine = kept.as_ref().unwrap_or(&spec.engine);
+            (agent.clone(), Room::new(facts.memory_bytes, &spec.model, engine))
+        })
         .collect()
+}
+
+/// Settings that a running process keeps, because only a restart changes them and it has not had its own yet.
+pub(crate) fn kept_settings(
+    spec: &ServingSpec,
+    inventory: &Inventory,
+    previous: Option<&Plan>,
+    agent: &AgentId,
+) -> Option<EngineSettings> {
+    let previous = previous.filter(|_| inventory.outdated.contains(agent))?;
+    let planned = previous.agents.get(agent)?;
+    let settings = planned.keeps.as_ref().unwrap_or(&previous.engine);
+    (settings != &spec.engine).then(|| settings.clone())
 }
 
 /// Experts that the agents can hold together when each holds at most `experts` distinct ones.

@@ -1,21 +1,15 @@
-//! Plan → agents and routers. Touches the network and decides nothing.
+//! Plan → agents. Touches the network and decides nothing.
 
 use crate::assign::{Acknowledged, AssignOutcome, assign, assignment};
 use crate::dial::Dialer;
-use crate::report::Reports;
-use crate::watch::describe;
+use crate::report::{Report, Reports};
+use crate::routers::{Homes, RouterWords};
 use planner::identity::AgentId;
 use planner::inventory::{AgentState, Inventory};
 use planner::plan::{AgentRole, Plan};
-use proto::v1::router_control_client::RouterControlClient;
-use proto::v1::{GetRouterStatusRequest, Home, HomeRole, RouterStatus, SetHomesRequest};
+use proto::v1::{Home, HomeRole};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
-
-/// The router only swaps a list in memory; two seconds mean that it hangs.
-const ROUTER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What is kept from one application to the next.
 #[derive(Debug)]
@@ -23,8 +17,13 @@ pub struct Contacts {
     dialer: Dialer,
     /// Who has acknowledged what.
     acknowledged: BTreeMap<AgentId, Acknowledged>,
-    /// Connections to the routers' control services, by address.
-    routers: BTreeMap<String, Channel>,
+}
+
+impl Contacts {
+    /// Nobody was told anything yet.
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, acknowledged: BTreeMap::new() }
+    }
 }
 
 /// A plan that was given to everyone who could be reached. Only [`apply`] makes one, so a status cannot be
@@ -33,7 +32,7 @@ pub struct Contacts {
 pub struct Applied {
     plan: Plan,
     agents: BTreeMap<AgentId, AssignOutcome>,
-    routers: BTreeMap<String, RouterOutcome>,
+    routers: RouterWords,
 }
 
 impl Applied {
@@ -47,21 +46,32 @@ impl Applied {
         &self.agents
     }
 
-    /// What became of each router's homes, by the control service's address.
-    pub fn routers(&self) -> &BTreeMap<String, RouterOutcome> {
+    /// What each router said last, by the control service's address.
+    pub fn routers(&self) -> &RouterWords {
         &self.routers
     }
-}
 
-/// What a router answered.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RouterOutcome {
-    /// It holds the homes; its own view follows.
-    Holds(RouterStatus),
-    /// It holds a newer generation's homes.
-    Outdated { cause: String },
-    /// It did not answer, or refused.
-    Failed { cause: String },
+    /// Agents that only a restart brings to what the plan says.
+    pub fn needing_restart(&self) -> BTreeMap<AgentId, String> {
+        let refused = self.agents.iter().filter_map(|(agent, outcome)| match outcome {
+            AssignOutcome::NeedsRestart { cause } => Some((agent.clone(), cause.clone())),
+            AssignOutcome::Held
+            | AssignOutcome::Outdated { .. }
+            | AssignOutcome::Refused { .. }
+            | AssignOutcome::Unreachable { .. } => None,
+        });
+        refused.collect()
+    }
+
+    /// Whether every agent of the plan that answers has taken it.
+    pub fn is_acknowledged(&self, reports: &Reports) -> bool {
+        let answering =
+            self.plan.agents.keys().filter(|agent| {
+                reports.get(*agent).is_some_and(|report| report.status().is_some())
+            });
+        let mut outcomes = answering.map(|agent| self.agents.get(agent));
+        outcomes.all(|outcome| outcome == Some(&AssignOutcome::Held))
+    }
 }
 
 /// Everything that one application needs.
@@ -70,11 +80,11 @@ pub struct Application<'a> {
     pub plan: Plan,
     pub inventory: &'a Inventory,
     pub reports: &'a Reports,
-    /// host:port of the routers' control services.
-    pub routers: &'a [String],
+    /// What routers said last.
+    pub routers: RouterWords,
 }
 
-/// Assigns every running agent that does not hold the plan yet, then gives the routers its homes.
+/// Assigns every running agent that does not hold the plan yet.
 pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
     let Application { plan, inventory, reports, routers } = work;
     let acknowledged = &mut contacts.acknowledged;
@@ -82,7 +92,14 @@ pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
     let mut agents = BTreeMap::new();
     let mut calls = JoinSet::new();
     for (agent, planned) in &plan.agents {
-        if inventory.agents.get(agent).is_none_or(|facts| facts.state == AgentState::Restarting) {
+        if !is_there(inventory, agent, &planned.address) {
+            continue;
+        }
+        // Whoever is silent already would only make the others wait.
+        if let Some(Report::Silent { cause }) = reports.get(agent) {
+            acknowledged.remove(agent);
+            let cause = cause.clone();
+            agents.insert(agent.clone(), AssignOutcome::Unreachable { cause });
             continue;
         }
         let wanted = Acknowledged { address: planned.address.clone(), generation: plan.generation };
@@ -107,7 +124,8 @@ pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
             AssignOutcome::Held => {
                 acknowledged.insert(agent.clone(), wanted);
             }
-            AssignOutcome::Outdated { .. }
+            AssignOutcome::NeedsRestart { .. }
+            | AssignOutcome::Outdated { .. }
             | AssignOutcome::Refused { .. }
             | AssignOutcome::Unreachable { .. } => {
                 acknowledged.remove(&agent);
@@ -115,8 +133,18 @@ pub async fn apply(work: Application<'_>, contacts: &mut Contacts) -> Applied {
         }
         agents.insert(agent, outcome);
     }
-    let routers = contacts.set_homes_of_all(&plan, routers).await;
     Applied { plan, agents, routers }
+}
+
+/// It runs where the plan says; one that is being replaced is told when it is back.
+fn is_there(inventory: &Inventory, agent: &AgentId, address: &str) -> bool {
+    inventory.agents.get(agent).is_some_and(|facts| {
+        facts.address == address
+            && match facts.state {
+                AgentState::Running | AgentState::Draining | AgentState::Leaving => true,
+                AgentState::Restarting | AgentState::Lost => false,
+            }
+    })
 }
 
 /// The agent reports another generation than it acknowledged: its process was replaced behind one address.
@@ -127,75 +155,20 @@ fn has_forgotten(reports: &Reports, agent: &AgentId, plan: &Plan) -> bool {
         .is_some_and(|status| status.generation < plan.generation.0)
 }
 
-impl Contacts {
-    /// Nobody was told anything yet.
-    pub fn new(dialer: Dialer) -> Self {
-        Self { dialer, acknowledged: BTreeMap::new(), routers: BTreeMap::new() }
-    }
-
-    /// How agents and routers are reached.
-    pub fn dialer(&self) -> &Dialer {
-        &self.dialer
-    }
-
-    async fn set_homes_of_all(
-        &mut self,
-        plan: &Plan,
-        routers: &[String],
-    ) -> BTreeMap<String, RouterOutcome> {
-        self.routers.retain(|address, _| routers.contains(address));
-        let request = homes(plan);
-        let mut outcomes = BTreeMap::new();
-        for address in routers {
-            let outcome = match self.router(address) {
-                Ok(channel) => set_homes(channel, request.clone()).await,
-                Err(error) => RouterOutcome::Failed { cause: error.to_string() },
-            };
-            outcomes.insert(address.clone(), outcome);
-        }
-        outcomes
-    }
-
-    fn router(&mut self, address: &str) -> Result<Channel, tonic::transport::Error> {
-        if let Some(known) = self.routers.get(address) {
-            return Ok(known.clone());
-        }
-        let channel = self.dialer.router(address)?;
-        self.routers.insert(address.to_owned(), channel.clone());
-        Ok(channel)
-    }
+/// The homes of a plan as routers are told. Which of them are up is the routers' own observation.
+pub fn homes(plan: &Plan) -> Homes {
+    let homes = plan.agents.iter().filter(|(_, planned)| planned.role == AgentRole::Home);
+    let homes = homes.map(|(agent, planned)| Home {
+        agent_id: agent.to_string(),
+        address: planned.address.clone(),
+        role: HomeRole::Open.into(),
+        fingerprint: plan.facts.fingerprint.clone(),
+    });
+    Homes { model: plan.deployment.to_string(), homes: homes.collect() }
 }
 
-/// The homes of a plan as the routers are told. Which of them are up is the routers' own observation.
-pub fn homes(plan: &Plan) -> SetHomesRequest {
-    let homes = plan
-        .agents
-        .iter()
-        .filter(|(_, planned)| planned.role == AgentRole::Home)
-        .map(|(agent, planned)| Home {
-            agent_id: agent.to_string(),
-            address: planned.address.clone(),
-            role: HomeRole::Open.into(),
-            fingerprint: String::new(),
-        })
-        .collect();
-    SetHomesRequest { generation: plan.generation.0, model: plan.deployment.to_string(), homes }
-}
-
-async fn set_homes(channel: Channel, request: SetHomesRequest) -> RouterOutcome {
-    let mut client = RouterControlClient::new(channel);
-    let calls = async {
-        client.set_homes(request).await?;
-        client.get_router_status(GetRouterStatusRequest {}).await
-    };
-    match tokio::time::timeout(ROUTER_DEADLINE, calls).await {
-        Ok(Ok(answer)) => RouterOutcome::Holds(answer.into_inner()),
-        Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
-            RouterOutcome::Outdated { cause: describe(status) }
-        }
-        Ok(Err(status)) => RouterOutcome::Failed { cause: describe(status) },
-        Err(_) => RouterOutcome::Failed {
-            cause: format!("no answer within {} s", ROUTER_DEADLINE.as_secs()),
-        },
-    }
+/// All agents of a plan as homes that only end what they began: those that drain may still have sequences to give.
+pub fn resuming_homes(plan: &Plan) -> Vec<Home> {
+    let Homes { homes, .. } = homes(plan);
+    homes.into_iter().map(|home| Home { role: HomeRole::Resume.into(), ..home }).collect()
 }

@@ -3,22 +3,23 @@
 use crate::watch::describe;
 use planner::identity::{AgentId, Generation};
 use planner::plan::Plan;
+use proto::refusal::{ASSIGN_REFUSAL, NEEDS_RESTART, WRONG_MODEL};
 use proto::v1::agent_client::AgentClient;
-use proto::v1::{Assignment, DrainRequest, EngineSettings, ExpertPlacement, ModelSource, Peer};
+use proto::v1::{Assignment, EngineSettings, ExpertPlacement, ModelSource, Peer};
 use std::time::Duration;
 use tonic::Code;
 use tonic::transport::Channel;
 
 /// Recording an assignment is one small file write on the agent; two seconds mean that it hangs.
-const ASSIGN_DEADLINE: Duration = Duration::from_secs(2);
-/// Tries within one reconcile. The next reconcile tries again, so this only bridges a connection hiccup.
-const ASSIGN_ATTEMPTS: u32 = 2;
+pub(crate) const ASSIGN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What became of one agent's assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AssignOutcome {
     /// The agent has recorded it.
     Held,
+    /// The agent has recorded it, and only a new process can do what it says.
+    NeedsRestart { cause: String },
     /// The agent holds a plan of this or a higher number that is not this one.
     Outdated { cause: String },
     /// The agent says that the assignment itself is wrong.
@@ -29,12 +30,12 @@ pub enum AssignOutcome {
 
 /// The part of a plan that one agent is told. The plan must contain the agent.
 pub fn assignment(plan: &Plan, agent: &AgentId) -> Assignment {
-    let engine = &plan.engine;
+    let engine = plan.settings_of(agent);
     Assignment {
         generation: plan.generation.0,
         deployment: plan.deployment.to_string(),
         agent_id: agent.to_string(),
-        model: Some(ModelSource { directory: plan.model_source.clone(), ..ModelSource::default() }),
+        model: Some(model_source(plan)),
         peers: plan
             .agents
             .iter()
@@ -64,40 +65,48 @@ pub fn assignment(plan: &Plan, agent: &AgentId) -> Assignment {
     }
 }
 
+fn model_source(plan: &Plan) -> ModelSource {
+    let fingerprint = plan.facts.fingerprint.clone();
+    match &plan.source {
+        planner::spec::ModelSource::Directory(directory) => {
+            ModelSource { directory: directory.clone(), fingerprint, ..ModelSource::default() }
+        }
+        planner::spec::ModelSource::Remote { uri, revision } => ModelSource {
+            directory: String::new(),
+            uri: uri.clone(),
+            revision: revision.clone(),
+            fingerprint,
+        },
+    }
+}
+
 /// Gives an agent its assignment.
 pub async fn assign(channel: Channel, assignment: Assignment) -> AssignOutcome {
     let mut client = AgentClient::new(channel);
-    let mut last = String::new();
-    for _ in 0..ASSIGN_ATTEMPTS {
-        let call = client.assign(assignment.clone());
-        match tokio::time::timeout(ASSIGN_DEADLINE, call).await {
-            Ok(Ok(_)) => return AssignOutcome::Held,
-            Ok(Err(status)) => match status.code() {
-                Code::FailedPrecondition => {
-                    return AssignOutcome::Outdated { cause: describe(status) };
-                }
-                Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => {
-                    return AssignOutcome::Refused { cause: describe(status) };
-                }
-                _ => last = describe(status),
-            },
-            Err(_) => last = format!("no answer within {} s", ASSIGN_DEADLINE.as_secs()),
-        }
+    // One try: the next reconcile makes another, and nobody waits for an agent that hangs meanwhile.
+    match tokio::time::timeout(ASSIGN_DEADLINE, client.assign(assignment)).await {
+        Ok(Ok(_)) => AssignOutcome::Held,
+        Ok(Err(status)) => match status.code() {
+            Code::FailedPrecondition if is_refused_for(&status, NEEDS_RESTART) => {
+                AssignOutcome::NeedsRestart { cause: describe(status) }
+            }
+            Code::FailedPrecondition if is_refused_for(&status, WRONG_MODEL) => {
+                AssignOutcome::Refused { cause: describe(status) }
+            }
+            Code::FailedPrecondition => AssignOutcome::Outdated { cause: describe(status) },
+            Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => {
+                AssignOutcome::Refused { cause: describe(status) }
+            }
+            _ => AssignOutcome::Unreachable { cause: describe(status) },
+        },
+        Err(_) => AssignOutcome::Unreachable {
+            cause: format!("no answer within {} s", ASSIGN_DEADLINE.as_secs()),
+        },
     }
-    AssignOutcome::Unreachable { cause: last }
 }
 
-/// Asks an agent to take no new sequences.
-///
-/// # Errors
-/// The cause as text when the agent does not answer; draining is asked for again by the next reconcile.
-pub async fn drain(channel: Channel) -> Result<(), String> {
-    let mut client = AgentClient::new(channel);
-    let call = client.drain(DrainRequest {});
-    match tokio::time::timeout(ASSIGN_DEADLINE, call).await {
-        Ok(answer) => answer.map(|_| ()).map_err(describe),
-        Err(_) => Err(format!("no answer within {} s", ASSIGN_DEADLINE.as_secs())),
-    }
+fn is_refused_for(status: &tonic::Status, kind: &str) -> bool {
+    status.metadata().get(ASSIGN_REFUSAL).is_some_and(|refusal| refusal == kind)
 }
 
 /// An agent at this address that acknowledged this generation need not be told again.

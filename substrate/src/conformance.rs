@@ -6,7 +6,7 @@ use crate::reconcile::{ReconcileError, Reconciler};
 use crate::status::{AgentCondition, AgentDetail, DeploymentStatus, Phase};
 use crate::substrate::Substrate;
 use planner::identity::{AgentId, ExpertId};
-use planner::spec::{AgentRange, ServingSpec};
+use planner::spec::{Goal, ReplicaRange};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub trait Harness {
     type Substrate: Substrate;
 
     /// A deployment of a small model with routed experts; the suite sets the number of agents itself.
-    fn spec(&self) -> ServingSpec;
+    fn goal(&self) -> Goal;
 
     /// A substrate for that deployment. A second one finds what the first recorded.
     fn substrate(&self) -> Self::Substrate;
@@ -50,7 +50,7 @@ pub enum ConformanceError {
 /// The first promise that was not kept.
 pub async fn check<H: Harness>(harness: &H) -> Result<(), ConformanceError> {
     let mut suite =
-        Suite { reconciler: Reconciler::start(harness.substrate(), spec(harness, 2)).await? };
+        Suite { reconciler: Reconciler::start(harness.substrate(), goal(harness, 2)).await? };
     suite.start().await?;
     suite.add(harness).await?;
     suite.lose_and_replace(harness).await?;
@@ -81,7 +81,7 @@ impl<S: Substrate> Suite<S> {
     /// A third agent takes its share.
     async fn add<H: Harness>(&mut self, harness: &H) -> Result<(), ConformanceError> {
         let before = self.generation()?;
-        self.reconciler.set_spec(spec(harness, 3));
+        self.reconciler.set_goal(goal(harness, 3));
         let status = self.until("three agents available", is_available_with(3)).await?;
         self.check_residents(&status)?;
         let after = self.generation()?;
@@ -118,7 +118,7 @@ impl<S: Substrate> Suite<S> {
 
     /// An agent too many hands its experts over and leaves.
     async fn shrink<H: Harness>(&mut self, harness: &H) -> Result<(), ConformanceError> {
-        self.reconciler.set_spec(spec(harness, 2));
+        self.reconciler.set_goal(goal(harness, 2));
         let gone = |status: &DeploymentStatus| {
             status.phase == Phase::Available && status.agent_details.len() == 2
         };
@@ -184,7 +184,7 @@ impl<S: Substrate> Suite<S> {
 /// A later run takes up the recorded plan with a higher number.
 async fn again<H: Harness>(harness: &H, before: u64) -> Result<(), ConformanceError> {
     let mut suite =
-        Suite { reconciler: Reconciler::start(harness.substrate(), spec(harness, 2)).await? };
+        Suite { reconciler: Reconciler::start(harness.substrate(), goal(harness, 2)).await? };
     suite.until("two agents in a second run", is_available_with(2)).await?;
     let after = suite.generation()?;
     suite.stop(harness).await?;
@@ -192,8 +192,8 @@ async fn again<H: Harness>(harness: &H, before: u64) -> Result<(), ConformanceEr
     ensure("numbers of plans never go back", back.then(|| format!("{before} → {after}")))
 }
 
-fn spec<H: Harness>(harness: &H, agents: u32) -> ServingSpec {
-    ServingSpec { agents: AgentRange { min: agents, max: agents }, ..harness.spec() }
+fn goal<H: Harness>(harness: &H, agents: u32) -> Goal {
+    Goal { agents: ReplicaRange::exactly(agents), ..harness.goal() }
 }
 
 fn is_available_with(agents: u32) -> impl Fn(&DeploymentStatus) -> bool {

@@ -12,10 +12,32 @@ pub enum Decision {
     /// The previous plan still fits; it may fall short of what was asked for.
     Keep { waiting: Vec<WaitingOn> },
     /// A new plan, which may fall short of what was asked for.
-    Move { plan: Plan, waiting: Vec<WaitingOn> },
+    Move { plan: Box<Plan>, waiting: Vec<WaitingOn> },
     /// Agents are on their way up and nothing is planned yet: a plan for some of them would load experts only
     /// to move them again a moment later.
     AwaitAgents,
+}
+
+/// A decision and what it was made from, so that an equal situation need not be decided again: planning fifteen
+/// thousand experts takes longer than all the rest of a round.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub spec: ServingSpec,
+    pub inventory: Inventory,
+    pub highest_seen: Generation,
+    /// The plan that holds since then.
+    pub generation: Generation,
+    pub waiting: Vec<WaitingOn>,
+}
+
+impl Decided {
+    /// Whether deciding again would keep the plan.
+    pub fn still_holds(&self, situation: &Situation<'_>) -> bool {
+        situation.spec == &self.spec
+            && situation.inventory == &self.inventory
+            && situation.highest_seen == self.highest_seen
+            && situation.previous.is_some_and(|plan| plan.generation == self.generation)
+    }
 }
 
 /// Why there is no plan.
@@ -72,6 +94,6 @@ pub fn decide(situation: &Situation<'_>) -> Result<Decision, DecideError> {
     if previous == Some(&next) {
         Ok(Decision::Keep { waiting })
     } else {
-        Ok(Decision::Move { plan: next, waiting })
+        Ok(Decision::Move { plan: Box::new(next), waiting })
     }
 }

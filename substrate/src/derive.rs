@@ -1,26 +1,35 @@
 //! What was applied and what agents say → the status that people read. Pure.
 
-use crate::apply::{Applied, RouterOutcome};
+use crate::apply::Applied;
 use crate::assign::AssignOutcome;
+use crate::lost::Losses;
 use crate::reason::Reason;
 use crate::report::{Report, Reports};
+use crate::routers::{RouterOutcome, RouterWords};
+use crate::signals::staying;
 use crate::status::{
     AgentCondition, AgentCounts, AgentDetail, DeploymentStatus, ExpertCounts, Phase, PlanStatus,
+    RouterCounts,
 };
-use crate::substrate::Observed;
+use crate::substrate::{Observed, Wanted};
 use planner::identity::{AgentId, ExpertId};
 use planner::inventory::AgentState;
-use planner::plan::Plan;
-use planner::spec::ServingSpec;
+use planner::plan::{AgentRole, Plan};
+use planner::spec::Goal;
 use proto::v1::AgentPhase;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a status is derived from, beside what was applied.
 #[derive(Debug)]
 pub struct View<'a> {
-    pub spec: &'a ServingSpec,
+    pub goal: &'a Goal,
+    pub wanted: Wanted,
     pub observed: &'a Observed,
     pub reports: &'a Reports,
+    pub losses: &'a Losses,
+    pub routers: &'a RouterWords,
+    /// Hash of the plan that was applied.
+    pub hash: String,
     /// What went wrong on the way to a plan.
     pub reasons: Vec<Reason>,
     /// The phase of the status before this one.
@@ -29,8 +38,8 @@ pub struct View<'a> {
 
 /// Derives the status. Without anything applied the deployment is pending or failed.
 pub fn derive(applied: Option<&Applied>, view: View<'_>) -> DeploymentStatus {
-    let View { spec, observed, reports, mut reasons, before } = view;
-    let details = details(observed, reports);
+    let View { goal, wanted, observed, reports, losses, routers, hash, mut reasons, before } = view;
+    let details = details(observed, reports, losses);
     let leaving = leaving(observed);
     let ready = details.iter().filter(|detail| detail.condition == AgentCondition::Ready);
     let ready = ready.filter(|detail| !leaving.contains(&detail.agent)).count();
@@ -39,49 +48,85 @@ pub fn derive(applied: Option<&Applied>, view: View<'_>) -> DeploymentStatus {
     reasons.extend(
         observed.starting.iter().map(|agent| Reason::AgentStarting { agent: agent.clone() }),
     );
-    reasons.extend(agent_reasons(observed, reports));
+    reasons.extend(agent_reasons(observed, reports, losses));
     reasons.extend(kernel_reasons(&details));
     if let Some(applied) = applied {
         reasons.extend(apply_reasons(applied, observed));
         reasons.extend(expert_reasons(applied.plan(), &experts, reports));
     }
-    let agents = AgentCounts { ready: count(ready), desired: spec.agents.min };
-    let phase = phase(applied, &agents, &experts, &reasons, before);
+    if wanted.routers.is_some() && wanted.agents > 0 {
+        reasons.extend(router_reasons(applied, routers));
+    }
+    let agents = AgentCounts { ready: count(ready), ..count_agents(wanted, observed) };
+    let routers = RouterCounts {
+        ready: count(routers.values().filter(|word| word.is_ready()).count()),
+        desired: wanted.routers.unwrap_or(0),
+    };
+    let stand = Stand {
+        applied: applied.is_some(),
+        // Below the least that was asked for; more than that may still be on its way up.
+        short: agents.ready < goal.agents.min.min(wanted.agents).max(1),
+        agents,
+        routers,
+        experts,
+    };
     DeploymentStatus {
-        phase,
+        phase: phase(&stand, wanted, &reasons, before),
         reasons,
         url: observed.url.clone(),
         agents,
+        routers,
         experts,
         tokens_per_second: details.iter().map(|detail| detail.tokens_per_second).sum(),
-        plan: PlanStatus { generation: applied.map(|applied| applied.plan().generation) },
+        cost: None,
+        scaled: Vec::new(),
+        plan: plan_status(applied.map(Applied::plan), hash),
         agent_details: details,
     }
 }
 
-/// Whether a leaving agent may be stopped: every other planned holder of its experts has them in memory, there
-/// is at least one, and its own sequences are done.
-pub fn releasable(
+fn plan_status(plan: Option<&Plan>, hash: String) -> PlanStatus {
+    PlanStatus {
+        generation: plan.map(|plan| plan.generation),
+        hash,
+        fingerprint: plan.map(|plan| plan.facts.fingerprint.clone()).unwrap_or_default(),
+        context_length: plan.map_or(0, |plan| plan.engine.context_length),
+    }
+}
+
+fn count_agents(wanted: Wanted, observed: &Observed) -> AgentCounts {
+    let staying = staying(observed);
+    let outdated = staying.iter().filter(|agent| observed.inventory.outdated.contains(*agent));
+    let outdated = count(outdated.count());
+    let updated = count(staying.len()).saturating_sub(outdated);
+    AgentCounts { ready: 0, desired: wanted.agents, updated, outdated }
+}
+
+/// Whether an agent says that no sequence runs or waits on it.
+pub fn is_idle(agent: &AgentId, reports: &Reports) -> bool {
+    let Some(status) = reports.get(agent).and_then(Report::status) else { return false };
+    status.current.is_none_or(|load| load.sequences_running + load.sequences_waiting == 0)
+}
+
+/// Whether a leaving agent's experts are held by others: every other planned holder has them in memory, and there is
+/// at least one.
+pub fn is_covered(
     agent: &AgentId,
     plan: Option<&Plan>,
     observed: &Observed,
     reports: &Reports,
 ) -> bool {
-    let Some(plan) = plan else { return false };
-    let Some(load) = reports.get(agent).and_then(Report::status).map(|status| status.current)
-    else {
-        return false;
-    };
-    let idle = load.is_none_or(|load| load.sequences_running + load.sequences_waiting == 0);
+    let Some(plan) = plan else { return true };
     let leaving = leaving(observed);
     let resident = residents(reports);
-    let covered = plan.placement.iter().all(|(expert, holders)| {
-        let mut others = holders.iter().filter(|holder| !leaving.contains(*holder)).peekable();
-        others.peek().is_some()
-            && others
-                .all(|holder| resident.get(expert).is_some_and(|agents| agents.contains(holder)))
-    });
-    idle && covered
+    // A plan that does not know that it leaves gives others nothing of it yet.
+    let planned = plan.agents.get(agent).is_none_or(|it| it.role == AgentRole::ExpertsOnly);
+    planned
+        && plan.placement.iter().all(|(expert, holders)| {
+            let mut others = holders.iter().filter(|holder| !leaving.contains(*holder)).peekable();
+            let resident = |holder| resident.get(expert).is_some_and(|it| it.contains(holder));
+            others.peek().is_some() && others.all(resident)
+        })
 }
 
 fn leaving(observed: &Observed) -> BTreeSet<AgentId> {
@@ -121,7 +166,7 @@ fn count_experts(
     counts
 }
 
-fn details(observed: &Observed, reports: &Reports) -> Vec<AgentDetail> {
+fn details(observed: &Observed, reports: &Reports, losses: &Losses) -> Vec<AgentDetail> {
     let starting = observed.starting.iter().map(|agent| (agent, None));
     let known = observed.inventory.agents.iter().map(|(agent, facts)| (agent, Some(facts)));
     let mut details: Vec<AgentDetail> = starting
@@ -139,7 +184,10 @@ fn details(observed: &Observed, reports: &Reports) -> Vec<AgentDetail> {
                 agent: agent.clone(),
                 instance: observed.instances.get(agent).cloned(),
                 address: facts.map(|facts| facts.address.clone()),
-                condition: condition(facts.map(|facts| facts.state), report),
+                condition: match losses.lost.contains_key(agent) {
+                    true => AgentCondition::Lost,
+                    false => condition(facts.map(|facts| facts.state), report),
+                },
                 generation: report.and_then(Report::generation),
                 bytes_loaded: load.map_or(0, |load| load.bytes_loaded),
                 bytes_total: load.map_or(0, |load| load.bytes_total),
@@ -160,21 +208,24 @@ fn condition(state: Option<AgentState>, report: Option<&Report>) -> AgentConditi
     match (state, report) {
         (None, _) => AgentCondition::Starting,
         (Some(AgentState::Restarting), _) => AgentCondition::Restarting,
-        (Some(AgentState::Running | AgentState::Leaving), report) => match report {
-            None | Some(Report::Awaited) => AgentCondition::Starting,
-            Some(Report::Silent { .. }) => AgentCondition::Silent,
-            Some(Report::Heard(status)) => match status.phase() {
-                AgentPhase::Unassigned => AgentCondition::Unassigned,
-                AgentPhase::Loading => AgentCondition::Loading,
-                AgentPhase::Ready => AgentCondition::Ready,
-                AgentPhase::Draining => AgentCondition::Draining,
-                AgentPhase::Failed => AgentCondition::Failed,
-            },
-        },
+        (Some(AgentState::Lost), _) => AgentCondition::Lost,
+        (Some(AgentState::Running | AgentState::Draining | AgentState::Leaving), report) => {
+            match report {
+                None | Some(Report::Awaited) => AgentCondition::Starting,
+                Some(Report::Silent { .. }) => AgentCondition::Silent,
+                Some(Report::Heard(status)) => match status.phase() {
+                    AgentPhase::Unassigned => AgentCondition::Unassigned,
+                    AgentPhase::Loading => AgentCondition::Loading,
+                    AgentPhase::Ready => AgentCondition::Ready,
+                    AgentPhase::Draining => AgentCondition::Draining,
+                    AgentPhase::Failed => AgentCondition::Failed,
+                },
+            }
+        }
     }
 }
 
-fn agent_reasons(observed: &Observed, reports: &Reports) -> Vec<Reason> {
+fn agent_reasons(observed: &Observed, reports: &Reports, losses: &Losses) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for (id, facts) in &observed.inventory.agents {
         let agent = id.clone();
@@ -183,6 +234,8 @@ fn agent_reasons(observed: &Observed, reports: &Reports) -> Vec<Reason> {
         }
         match reports.get(id) {
             None | Some(Report::Awaited) => {}
+            // The loss itself is told.
+            Some(Report::Silent { .. }) if losses.lost.contains_key(id) => {}
             Some(Report::Silent { cause }) => reasons.push(Reason::AgentUnreachable {
                 agent,
                 address: facts.address.clone(),
@@ -228,7 +281,7 @@ fn apply_reasons(applied: &Applied, observed: &Observed) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for (agent, outcome) in applied.agents() {
         match outcome {
-            AssignOutcome::Held => {}
+            AssignOutcome::Held | AssignOutcome::NeedsRestart { .. } => {}
             AssignOutcome::Outdated { cause } | AssignOutcome::Refused { cause } => {
                 reasons
                     .push(Reason::AssignmentRefused { agent: agent.clone(), cause: cause.clone() });
@@ -243,17 +296,22 @@ fn apply_reasons(applied: &Applied, observed: &Observed) -> Vec<Reason> {
             }
         }
     }
-    for (address, outcome) in applied.routers() {
+    reasons
+}
+
+fn router_reasons(applied: Option<&Applied>, routers: &RouterWords) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for (address, outcome) in routers {
+        let address = address.clone();
         match outcome {
             RouterOutcome::Holds(status) if status.homes_ready > 0 => {}
-            RouterOutcome::Holds(_) => {
-                reasons.push(Reason::RouterWithoutHomes { address: address.clone() });
+            RouterOutcome::Holds(_) | RouterOutcome::Answers(_) | RouterOutcome::Awaited => {
+                if applied.is_some() {
+                    reasons.push(Reason::RouterWithoutHomes { address });
+                }
             }
-            RouterOutcome::Outdated { cause } | RouterOutcome::Failed { cause } => {
-                reasons.push(Reason::RouterUnreachable {
-                    address: address.clone(),
-                    cause: cause.clone(),
-                });
+            RouterOutcome::Outdated { cause, .. } | RouterOutcome::Failed { cause } => {
+                reasons.push(Reason::RouterUnreachable { address, cause: cause.clone() });
             }
         }
     }
@@ -272,35 +330,41 @@ fn expert_reasons(plan: &Plan, experts: &ExpertCounts, reports: &Reports) -> Opt
     }
 }
 
-fn phase(
-    applied: Option<&Applied>,
-    agents: &AgentCounts,
-    experts: &ExpertCounts,
-    reasons: &[Reason],
-    before: Phase,
-) -> Phase {
-    let routed = applied.is_some_and(|applied| {
-        let mut outcomes = applied.routers().values().peekable();
-        outcomes.peek().is_some()
-            && outcomes.all(
-                |outcome| matches!(outcome, RouterOutcome::Holds(status) if status.homes_ready > 0),
-            )
-    });
-    let complete = agents.ready >= agents.desired
-        && experts.missing == 0
-        && experts.copies >= experts.copies_planned;
-    if complete && routed {
+/// How far things are.
+struct Stand {
+    applied: bool,
+    short: bool,
+    agents: AgentCounts,
+    routers: RouterCounts,
+    experts: ExpertCounts,
+}
+
+fn phase(stand: &Stand, wanted: Wanted, reasons: &[Reason], before: Phase) -> Phase {
+    let Stand { applied, short, agents, routers, experts } = stand;
+    let hopeless = reasons.iter().any(is_hopeless);
+    if wanted.agents == 0 {
+        return if hopeless { Phase::Failed } else { Phase::Sleeping };
+    }
+    let whole = *applied && experts.missing == 0 && agents.ready > 0;
+    let complete = whole && !short && experts.copies >= experts.copies_planned;
+    // A group that routers do not know of yet is judged by its agents.
+    let routed = wanted.routers.is_none() || routers.ready > 0;
+    let routed_by_all = routed && routers.ready >= routers.desired;
+    if complete && routed_by_all {
         return Phase::Available;
     }
-    let hopeless = reasons.iter().any(is_hopeless);
     match before {
         Phase::Available | Phase::Degraded if hopeless && agents.ready == 0 => Phase::Failed,
         Phase::Available | Phase::Degraded => Phase::Degraded,
-        Phase::Pending | Phase::Loading | Phase::Failed if hopeless => Phase::Failed,
-        Phase::Pending | Phase::Loading | Phase::Failed => match applied {
-            None => Phase::Pending,
-            Some(_) => Phase::Loading,
-        },
+        // It serves, through fewer routers than there should be.
+        _ if complete && routed => Phase::Degraded,
+        Phase::Pending | Phase::Loading | Phase::Failed | Phase::Sleeping if hopeless => {
+            Phase::Failed
+        }
+        Phase::Pending | Phase::Loading | Phase::Failed | Phase::Sleeping if *applied => {
+            Phase::Loading
+        }
+        Phase::Pending | Phase::Loading | Phase::Failed | Phase::Sleeping => Phase::Pending,
     }
 }
 
@@ -309,6 +373,8 @@ fn is_hopeless(reason: &Reason) -> bool {
     match reason {
         Reason::AgentCrashLooping { .. }
         | Reason::AgentFailed { .. }
+        | Reason::AgentUnstartable { .. }
+        | Reason::ContextTooLong { .. }
         | Reason::RouterCrashLooping { .. }
         | Reason::NoPlan { .. }
         | Reason::SubstrateFailed { .. } => true,
@@ -318,6 +384,15 @@ fn is_hopeless(reason: &Reason) -> bool {
         | Reason::AgentUnreachable { .. }
         | Reason::AssignmentRefused { .. }
         | Reason::AgentLoading { .. }
+        | Reason::AgentUnschedulable { .. }
+        | Reason::ModelsDiffer { .. }
+        | Reason::AgentLost { .. }
+        | Reason::AllSilent { .. }
+        | Reason::AgentNeedsRestart { .. }
+        | Reason::AgentDraining { .. }
+        | Reason::ModelUnread
+        | Reason::RolloutWaits { .. }
+        | Reason::RolloutStopped { .. }
         | Reason::PeerTrouble { .. }
         | Reason::KernelPathsDiffer { .. }
         | Reason::ExpertsMissing { .. }

@@ -1,7 +1,9 @@
 //! Why a deployment is not (yet) what was asked for, as types; text is made from them at the edge.
 
+use planner::engine::EngineError;
 use planner::identity::{AgentId, ExpertId};
 use planner::plan::WaitingOn;
+use planner::rollout;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +27,20 @@ pub enum Reason {
     AgentLoading { agent: AgentId, bytes_loaded: u64, bytes_total: u64 },
     /// It cannot serve; the error names what to do.
     AgentFailed { agent: AgentId, error: String },
+    /// It cannot be started, for example because its image cannot be pulled.
+    AgentUnstartable { agent: AgentId, cause: String },
+    /// No machine takes it.
+    AgentUnschedulable { agent: AgentId, cause: String },
+    /// It has read another model than the plan is for, and gets no share of it.
+    ModelsDiffer { agent: AgentId, planned: String, reported: String },
+    /// Others hold its experts by now.
+    AgentLost { agent: AgentId, silent_seconds: u64 },
+    /// No agent answers; one that is cut off itself must not take all of them for lost.
+    AllSilent { agents: u32 },
+    /// It runs with something that only a restart changes.
+    AgentNeedsRestart { agent: AgentId, cause: String },
+    /// It takes no new sequences and is restarted when its own have ended.
+    AgentDraining { agent: AgentId, sequences: u32 },
     /// It reports trouble with a peer.
     PeerTrouble { agent: AgentId, peer: AgentId, cause: String },
     /// Agents compute on different kernel paths, so a greedy text may depend on the agent.
@@ -33,6 +49,14 @@ pub enum Reason {
     ExpertsMissing { count: u32, first: ExpertId },
     /// Some expert has fewer copies in memory than the plan wants.
     CopiesMissing { resident: u32, wanted: u32 },
+    /// No agent has read the model yet, so nothing can be planned.
+    ModelUnread,
+    /// The model cannot do what was asked for.
+    ContextTooLong { asked: u32, longest: u32 },
+    /// Outdated agents wait for their turn.
+    RolloutWaits { outdated: u32, waiting: rollout::Waiting },
+    /// No further agent is restarted until something is changed.
+    RolloutStopped { outdated: u32, stopped: rollout::Stopped },
     /// No router listens yet.
     RouterStarting,
     /// The router's process keeps ending.
@@ -60,7 +84,27 @@ impl fmt::Display for Reason {
             | Self::AssignmentRefused { .. }
             | Self::AgentLoading { .. }
             | Self::AgentFailed { .. }
+            | Self::AgentUnstartable { .. }
+            | Self::AgentUnschedulable { .. }
+            | Self::ModelsDiffer { .. }
+            | Self::AgentLost { .. }
+            | Self::AgentNeedsRestart { .. }
+            | Self::AgentDraining { .. }
             | Self::PeerTrouble { .. } => self.fmt_agent(f),
+            Self::AllSilent { agents } => {
+                write!(f, "none of {agents} agents answers; the plan stays as it is")
+            }
+            Self::ModelUnread => f.write_str("no agent has read the model yet"),
+            Self::ContextTooLong { asked, longest } => {
+                EngineError::ContextTooLong { asked: *asked, longest: *longest }.fmt(f)
+            }
+            Self::RolloutWaits { outdated, waiting } => {
+                write!(f, "{outdated} outdated agents are still to be restarted: {waiting}")
+            }
+            Self::RolloutStopped { outdated, stopped } => write!(
+                f,
+                "{outdated} outdated agents are not restarted: {stopped}; change the deployment to go on"
+            ),
             Self::KernelPathsDiffer { paths } => write!(
                 f,
                 "agents compute on different kernel paths ({}); pin one for identical texts",
@@ -120,10 +164,35 @@ impl Reason {
                 write!(f, "{agent} has loaded {bytes_loaded} of {bytes_total} bytes")
             }
             Self::AgentFailed { agent, error } => write!(f, "{agent} failed: {error}"),
+            Self::AgentUnstartable { agent, cause } => {
+                write!(f, "{agent} cannot be started: {cause}")
+            }
+            Self::AgentUnschedulable { agent, cause } => {
+                write!(f, "no machine takes {agent}: {cause}")
+            }
+            Self::ModelsDiffer { agent, planned, reported } => write!(
+                f,
+                "{agent} has read model {reported} and the plan is for {planned}; pin spec.model.revision, or restart the agent"
+            ),
+            Self::AgentLost { agent, silent_seconds } => write!(
+                f,
+                "{agent} has not answered for {silent_seconds} s; its experts are on others now"
+            ),
+            Self::AgentNeedsRestart { agent, cause } => {
+                write!(f, "{agent} is to be restarted: {cause}")
+            }
+            Self::AgentDraining { agent, sequences } => {
+                write!(f, "{agent} is restarted once its {sequences} sequences have ended")
+            }
             Self::PeerTrouble { agent, peer, cause } => {
                 write!(f, "{agent} has trouble with {peer}: {cause}")
             }
-            Self::KernelPathsDiffer { .. }
+            Self::AllSilent { .. }
+            | Self::ModelUnread
+            | Self::ContextTooLong { .. }
+            | Self::RolloutWaits { .. }
+            | Self::RolloutStopped { .. }
+            | Self::KernelPathsDiffer { .. }
             | Self::ExpertsMissing { .. }
             | Self::CopiesMissing { .. }
             | Self::RouterStarting

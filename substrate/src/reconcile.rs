@@ -1,28 +1,42 @@
 //! The driver: observe → plan → lint → apply → status, once for every substrate.
 
-use crate::apply::{Application, Applied, Contacts, RouterOutcome, apply};
-use crate::assign::{AssignOutcome, drain};
-use crate::decide::{Arrivals, Decision, Situation, decide};
-use crate::derive::{View, derive, releasable};
+use crate::apply::{Applied, Contacts, resuming_homes};
+use crate::decide::Decided;
+use crate::derive::{View, derive};
 use crate::dial::Dialer;
+use crate::drain::Drains;
+use crate::lost::{Listening, Losses, Silences};
+use crate::numbers::{Circumstances, Numbers};
 use crate::reason::Reason;
 use crate::report::{Report, Reports};
+use crate::rolling;
+use crate::routers::{RouterBoard, RouterDuty, RouterWords};
+use crate::signals::{sequences, signals, staying};
 use crate::status::{DeploymentStatus, Phase};
-use crate::substrate::{Observed, Substrate};
+use crate::substrate::{Observed, Substrate, Wanted};
 use crate::watch::Board;
 use planner::identity::{AgentId, Generation};
 use planner::inventory::AgentState;
+use planner::moment::Moment;
 use planner::plan::Plan;
-use planner::spec::ServingSpec;
+use planner::rollout::{AgentView, Patience, RolloutInput, RolloutMemory, Stage, Step, next};
+use planner::spec::Goal;
+use proto::v1::Home;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Reconciles happen when something changed; this is for what nobody reports, such as a call that failed.
+mod acts;
+mod planning;
+
+/// Reconciles happen when something changed; this is for what nobody reports, such as a call that failed, while
+/// something is under way.
 const RESYNC: Duration = Duration::from_secs(1);
-/// A router connects to new homes on its own and tells nobody; this is how soon it is asked again. It bounds
-/// what the first answer after a start waits for nothing.
-const RESYNC_ROUTER: Duration = Duration::from_millis(20);
+/// The same when all is well and nothing runs: load that begins is seen this soon.
+const RESYNC_QUIET: Duration = Duration::from_secs(3);
+/// The same without agents. Routers and the substrate wake the reconcile at once.
+const RESYNC_ASLEEP: Duration = Duration::from_secs(30);
 
 /// Why a reconcile could not even begin. Everything later is part of the status.
 #[derive(Debug, thiserror::Error)]
@@ -31,26 +45,60 @@ pub enum ReconcileError {
     Recorded(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Keeps one deployment as its specification says.
+/// Keeps one deployment as its goal says.
 #[derive(Debug)]
 pub struct Reconciler<S> {
     substrate: S,
-    spec: ServingSpec,
+    goal: Goal,
+    duty: RouterDuty,
     previous: Option<Plan>,
     board: Board,
+    routers: RouterBoard,
     contacts: Contacts,
+    drains: Drains,
+    silences: Silences,
+    numbers: Numbers,
+    rollout: RolloutMemory,
+    patience: Patience,
+    /// Agents that only a restart brings to what the plan says, and why.
+    refused: BTreeMap<AgentId, String>,
+    /// When an agent that was lost was replaced.
+    replaced: BTreeMap<AgentId, Instant>,
+    /// Memory of each agent as it was last known, in bytes.
+    memory_bytes: BTreeMap<AgentId, u64>,
+    decided: Option<Decided>,
     highest_seen: Generation,
+    /// Hash of the plan of that number.
+    hash: Option<(Generation, String)>,
+    /// What the last round saw.
+    seen: Observed,
+    losses: Losses,
     phase: Phase,
-    stage: Stage,
+    stage: Arrival,
     resync: Duration,
+    began: Instant,
 }
 
 /// Whether this reconciler has planned already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Not yet: agents of the first plan may still be on their way up.
-    Arriving,
+enum Arrival {
+    /// Not yet: agents of the first plan may still be on their way up. Since the first of them could be planned for.
+    Awaited {
+        since: Option<Instant>,
+    },
     Planned,
+}
+
+/// What one round sees and decides from.
+#[derive(Debug)]
+struct Scene {
+    now: Instant,
+    wanted: Wanted,
+    observed: Observed,
+    reports: Reports,
+    words: RouterWords,
+    views: BTreeMap<AgentId, AgentView>,
+    step: Step,
 }
 
 impl<S: Substrate> Reconciler<S> {
@@ -58,8 +106,8 @@ impl<S: Substrate> Reconciler<S> {
     ///
     /// # Errors
     /// [`ReconcileError`] when the record cannot be read.
-    pub async fn start(substrate: S, spec: ServingSpec) -> Result<Self, ReconcileError> {
-        Self::start_with(substrate, spec, Dialer::plaintext()).await
+    pub async fn start(substrate: S, goal: Goal) -> Result<Self, ReconcileError> {
+        Self::start_with(substrate, goal, Dialer::plaintext()).await
     }
 
     /// Takes up where the recorded plan stands; agents and routers are reached with `dialer`.
@@ -68,44 +116,108 @@ impl<S: Substrate> Reconciler<S> {
     /// [`ReconcileError`] when the record cannot be read.
     pub async fn start_with(
         mut substrate: S,
-        spec: ServingSpec,
+        goal: Goal,
         dialer: Dialer,
     ) -> Result<Self, ReconcileError> {
         let recorded = substrate.recorded().await;
         let recorded = recorded.map_err(|error| ReconcileError::Recorded(Box::new(error)))?;
-        let previous = recorded.filter(|plan| plan.deployment == spec.name);
+        let previous = recorded.filter(|plan| plan.deployment == goal.name);
         let highest_seen = previous.as_ref().map_or(Generation(0), |plan| plan.generation);
         Ok(Self {
             substrate,
-            spec,
+            goal,
+            duty: RouterDuty::Active { resuming: Vec::new() },
             previous,
             board: Board::new(dialer.clone()),
-            contacts: Contacts::new(dialer),
+            routers: RouterBoard::new(dialer.clone()),
+            contacts: Contacts::new(dialer.clone()),
+            drains: Drains::new(dialer),
+            silences: Silences::default(),
+            numbers: Numbers::default(),
+            rollout: RolloutMemory::default(),
+            patience: Patience::default(),
+            refused: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            memory_bytes: BTreeMap::new(),
+            decided: None,
             highest_seen,
+            hash: None,
+            seen: Observed::default(),
+            losses: Losses::default(),
             phase: Phase::Pending,
-            stage: Stage::Arriving,
+            stage: Arrival::Awaited { since: None },
             resync: RESYNC,
+            began: Instant::now(),
         })
     }
 
-    /// One round. Touches the network; ends within the sum of the calls' deadlines.
+    // -- wishes
+
+    /// Another wish for the same deployment; takes effect with the next round.
+    pub fn set_goal(&mut self, goal: Goal) {
+        self.goal = goal;
+    }
+
+    /// What to do with routers from the next round on. At first: active, without an earlier group.
+    pub fn set_duty(&mut self, duty: RouterDuty) {
+        self.duty = duty;
+    }
+
+    /// The next plan gets a higher number than this, as when another group's plans went before.
+    pub fn raise_generation(&mut self, above: Generation) {
+        self.highest_seen = self.highest_seen.max(above);
+    }
+
+    /// How patient rollouts are.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    // -- getters
+
+    /// What it was made with.
+    pub fn substrate_mut(&mut self) -> &mut S {
+        &mut self.substrate
+    }
+
+    /// The plan that was applied last.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.previous.as_ref()
+    }
+
+    /// The homes of its plan for the reconciler of the group that comes after it.
+    pub fn resuming_homes(&self) -> Vec<Home> {
+        self.previous.as_ref().map(resuming_homes).unwrap_or_default()
+    }
+
+    /// Sequences that run or wait on its agents, as far as they answer.
+    pub fn sequences(&self) -> u32 {
+        sequences(&self.board.reports())
+    }
+
+    // -- rounds
+
+    /// One round. Touches the network; ends within a few seconds whoever hangs.
     pub async fn reconcile(&mut self) -> DeploymentStatus {
-        let (observed, reports) = self.observe().await;
-        let (applied, reasons) = self.plan_and_apply(&observed, &reports).await;
-        let view = View {
-            spec: &self.spec,
-            observed: &observed,
-            reports: &reports,
-            reasons,
-            before: self.phase,
+        let now = Instant::now();
+        let mut reasons = Vec::new();
+        let scaled = match self.begin().await {
+            Ok(()) => self.decide_numbers(now),
+            Err(reason) => {
+                reasons.push(reason);
+                Vec::new()
+            }
         };
-        let status = derive(applied.as_ref(), view);
+        let scene = self.look(now).await;
+        reasons.extend(rolling::reasons(&scene.step, &scene.views, &self.refused));
+        let applied = self.plan_and_apply(&scene, &mut reasons).await;
+        self.tell_routers(&scene, applied.as_ref());
+        self.act(&scene, applied.as_ref()).await;
+        let status = self.derive(&scene, applied.as_ref(), reasons);
+        let status = DeploymentStatus { scaled, cost: self.numbers.cost(&self.goal), ..status };
         self.phase = status.phase;
-        let router_connects =
-            status.reasons.iter().any(|reason| matches!(reason, Reason::RouterWithoutHomes { .. }));
-        self.resync =
-            if router_connects && status.agents.ready > 0 { RESYNC_ROUTER } else { RESYNC };
-        self.release_covered(&observed, &reports).await;
+        self.resync = self.pause(&scene, &status);
+        self.seen = scene.observed;
         if let Err(error) = self.substrate.publish(&status).await {
             tracing::warn!(%error, "the status could not be published");
         }
@@ -126,23 +238,9 @@ impl<S: Substrate> Reconciler<S> {
         tokio::select! {
             () = self.substrate.changed() => {}
             () = self.board.changed() => {}
+            () = self.routers.changed() => {}
             () = tokio::time::sleep(self.resync) => {}
         }
-    }
-
-    /// Another wish for the same deployment; takes effect with the next round.
-    pub fn set_spec(&mut self, spec: ServingSpec) {
-        self.spec = spec;
-    }
-
-    /// What it was made with.
-    pub fn substrate_mut(&mut self) -> &mut S {
-        &mut self.substrate
-    }
-
-    /// The plan that was applied last.
-    pub fn plan(&self) -> Option<&Plan> {
-        self.previous.as_ref()
     }
 
     /// Stops everything that belongs to the deployment.
@@ -151,111 +249,140 @@ impl<S: Substrate> Reconciler<S> {
     /// The substrate's.
     pub async fn stop(mut self) -> Result<(), S::Error> {
         self.board.follow(&BTreeMap::new());
+        self.routers.follow(&[]);
         self.substrate.stop().await
     }
 
-    async fn observe(&mut self) -> (Observed, Reports) {
-        let ensured = self.substrate.ensure(self.spec.agents.min).await;
+    /// Learns what exists before anything is asked for: a start must neither wake nor shrink a deployment.
+    async fn begin(&mut self) -> Result<(), Reason> {
+        if self.numbers.have_begun() {
+            return Ok(());
+        }
+        let observed = self.substrate.observe().await;
+        let observed = observed.map_err(|error| failed("observe", &error))?;
+        let count = |things: usize| u32::try_from(things).unwrap_or(u32::MAX);
+        let agents = count(staying(&observed).len());
+        self.numbers.begin(&self.goal, agents, count(observed.routers.len()));
+        Ok(())
+    }
+
+    fn decide_numbers(&mut self, now: Instant) -> Vec<planner::scale::ScaleChange> {
+        let (reports, words) = (self.board.reports(), self.routers.words());
+        let signals = signals(&self.seen, &reports, &self.losses, &words);
+        let changes = self.numbers.decide(&Circumstances {
+            now: self.moment(now),
+            goal: &self.goal,
+            duty: &self.duty,
+            plan: self.previous.as_ref(),
+            memory_bytes: self.memory_bytes.values().copied().min(),
+            signals: &signals,
+            words: &words,
+        });
+        for change in &changes {
+            tracing::info!(%change, "scale");
+        }
+        changes
+    }
+
+    async fn look(&mut self, now: Instant) -> Scene {
+        let wanted = self.numbers.wanted(&self.duty);
+        let ensured = match wanted {
+            Some(wanted) => self.substrate.ensure(wanted).await,
+            None => Ok(()),
+        };
         let mut observed = match self.substrate.observe().await {
             Ok(observed) => observed,
             Err(error) => {
-                Observed { reasons: vec![failed("observe", &error)], ..Observed::default() }
+                let reasons = vec![failed("observe", &error)];
+                Observed { reasons, ..self.seen.clone() }
             }
         };
         if let Err(error) = ensured {
-            observed.reasons.push(failed("start agents and router", &error));
+            observed.reasons.push(failed("start agents and routers", &error));
         }
         let answering = observed.inventory.agents.iter();
         let answering = answering
             .filter(|(_, facts)| facts.state != AgentState::Restarting)
             .map(|(agent, facts)| (agent.clone(), facts.address.clone()));
         self.board.follow(&answering.collect());
+        self.routers.follow(&observed.routers);
         let reports = self.board.reports();
         let generations = reports.values().filter_map(Report::generation);
         self.highest_seen = generations.fold(self.highest_seen, Generation::max);
-        (observed, reports)
+        self.listen(now, &observed, &reports);
+        let views = rolling::views(&observed, &reports, &self.losses, &self.refused);
+        let input = RolloutInput { now: self.moment(now), agents: &views, patience: self.patience };
+        let (step, rollout) = next(&input, &self.rollout);
+        self.rollout = rollout;
+        let words = self.routers.words();
+        let wanted = wanted.unwrap_or(Wanted { agents: self.goal.agents.min, routers: None });
+        Scene { now, wanted, observed, reports, words, views, step }
     }
 
-    async fn plan_and_apply(
-        &mut self,
-        observed: &Observed,
-        reports: &Reports,
-    ) -> (Option<Applied>, Vec<Reason>) {
-        let mut reasons = Vec::new();
-        let unseen = !observed.starting.is_empty() || observed.inventory.agents.is_empty();
-        let arrivals = match self.stage {
-            Stage::Arriving if unseen => Arrivals::Outstanding,
-            Stage::Arriving | Stage::Planned => Arrivals::Complete,
-        };
-        let decided = decide(&Situation {
-            spec: &self.spec,
-            inventory: &observed.inventory,
-            arrivals,
-            previous: self.previous.as_ref(),
-            highest_seen: self.highest_seen,
+    fn listen(&mut self, now: Instant, observed: &Observed, reports: &Reports) {
+        let planned = self.previous.iter().flat_map(|plan| plan.agents.keys().cloned()).collect();
+        let returning = self.rollout.subject.as_ref();
+        let returning = returning.filter(|subject| subject.stage == Stage::Returning);
+        self.losses = self.silences.judge(&Listening {
+            now,
+            observed,
+            reports,
+            planned: &planned,
+            returning: returning.map(|subject| &subject.agent),
         });
-        match decided {
-            Ok(Decision::AwaitAgents) => return (None, reasons),
-            Ok(Decision::Keep { waiting }) => {
-                self.stage = Stage::Planned;
-                reasons.extend(waiting.iter().map(Reason::shortfall));
-            }
-            Ok(Decision::Move { plan, waiting }) => {
-                reasons.extend(waiting.iter().map(Reason::shortfall));
-                match self.substrate.record(&plan).await {
-                    Ok(()) => {
-                        tracing::info!(generation = plan.generation.0, "new plan");
-                        self.stage = Stage::Planned;
-                        self.previous = Some(plan);
-                    }
-                    Err(error) => reasons.push(failed("record the plan", &error)),
-                }
-            }
-            Err(error) => reasons.push(Reason::NoPlan { error: error.to_string() }),
-        }
-        let Some(plan) = self.previous.clone() else { return (None, reasons) };
-        let inventory = &observed.inventory;
-        let work = Application { plan, inventory, reports, routers: &observed.routers };
-        let applied = apply(work, &mut self.contacts).await;
-        self.note_outdated(&applied);
-        (Some(applied), reasons)
     }
 
-    /// Someone holds another plan of our number or a higher one: the next plan gets a higher number still.
-    fn note_outdated(&mut self, applied: &Applied) {
-        let agents = applied.agents().values();
-        let outdated = agents.filter(|outcome| matches!(outcome, AssignOutcome::Outdated { .. }));
-        let routers = applied.routers().values();
-        let routers = routers.filter(|outcome| matches!(outcome, RouterOutcome::Outdated { .. }));
-        if outdated.count() + routers.count() > 0 {
-            let above = Generation(applied.plan().generation.0.saturating_add(1));
-            self.highest_seen = self.highest_seen.max(above);
+    fn derive(
+        &mut self,
+        scene: &Scene,
+        applied: Option<&Applied>,
+        reasons: Vec<Reason>,
+    ) -> DeploymentStatus {
+        let hash = applied.map(|applied| self.hash_of(applied.plan())).unwrap_or_default();
+        derive(
+            applied,
+            View {
+                goal: &self.goal,
+                wanted: scene.wanted,
+                observed: &scene.observed,
+                reports: &scene.reports,
+                losses: &self.losses,
+                routers: &scene.words,
+                reasons,
+                before: self.phase,
+                hash,
+            },
+        )
+    }
+
+    fn hash_of(&mut self, plan: &Plan) -> String {
+        if let Some((generation, hash)) = &self.hash
+            && *generation == plan.generation
+        {
+            return hash.clone();
+        }
+        let hash = plan.hash();
+        self.hash = Some((plan.generation, hash.clone()));
+        hash
+    }
+
+    fn pause(&self, scene: &Scene, status: &DeploymentStatus) -> Duration {
+        let agents = scene.observed.inventory.agents.len() + scene.observed.starting.len();
+        let quiet = scene.step == Step::Done && sequences(&scene.reports) == 0;
+        match status.phase {
+            Phase::Sleeping | Phase::Pending if agents == 0 => RESYNC_ASLEEP,
+            Phase::Available if quiet => RESYNC_QUIET,
+            Phase::Pending
+            | Phase::Sleeping
+            | Phase::Loading
+            | Phase::Available
+            | Phase::Degraded
+            | Phase::Failed => RESYNC,
         }
     }
 
-    /// Drains leaving agents, and lets go of those whose experts others hold and whose sequences are done.
-    async fn release_covered(&mut self, observed: &Observed, reports: &Reports) {
-        let leaving: Vec<(&AgentId, &str)> = observed
-            .inventory
-            .agents
-            .iter()
-            .filter(|(_, facts)| facts.state == AgentState::Leaving)
-            .map(|(agent, facts)| (agent, facts.address.as_str()))
-            .collect();
-        for (agent, address) in leaving {
-            let drained = match self.contacts.dialer().agent(address) {
-                Ok(channel) => drain(channel).await,
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(cause) = drained {
-                tracing::warn!(%agent, cause, "the leaving agent does not drain");
-            }
-            if releasable(agent, self.previous.as_ref(), observed, reports)
-                && let Err(error) = self.substrate.release(agent).await
-            {
-                tracing::warn!(%agent, %error, "the leaving agent could not be stopped");
-            }
-        }
+    fn moment(&self, now: Instant) -> Moment {
+        Moment::default().after(now.duration_since(self.began))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::reason::Reason;
 use crate::substrate::Instance;
+use planner::cost::Cost;
 use planner::identity::{AgentId, Generation};
+use planner::scale::ScaleChange;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +19,14 @@ pub struct DeploymentStatus {
     /// Where clients send requests.
     pub url: Option<String>,
     pub agents: AgentCounts,
+    pub routers: RouterCounts,
     pub experts: ExpertCounts,
     /// Generated tokens a second over all agents, mean of the last seconds.
     pub tokens_per_second: f64,
+    /// `None` without a price.
+    pub cost: Option<Cost>,
+    /// What the last decisions on numbers changed; empty when the last round changed none.
+    pub scaled: Vec<ScaleChange>,
     pub plan: PlanStatus,
     pub agent_details: Vec<AgentDetail>,
 }
@@ -35,6 +42,8 @@ pub enum Phase {
     Available,
     /// It was available and lost something; it serves, or waits for what is being replaced.
     Degraded,
+    /// No agent runs because no request came for long; the next one wakes it.
+    Sleeping,
     /// It does not serve and will not by waiting.
     Failed,
 }
@@ -46,6 +55,7 @@ impl fmt::Display for Phase {
             Self::Loading => "Loading",
             Self::Available => "Available",
             Self::Degraded => "Degraded",
+            Self::Sleeping => "Sleeping",
             Self::Failed => "Failed",
         })
     }
@@ -54,6 +64,17 @@ impl fmt::Display for Phase {
 /// Agents, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCounts {
+    pub ready: u32,
+    pub desired: u32,
+    /// Agents that run with what is wanted now, and with something older.
+    pub updated: u32,
+    pub outdated: u32,
+}
+
+/// Routers, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterCounts {
+    /// They know the homes of the plan and reach at least one.
     pub ready: u32,
     pub desired: u32,
 }
@@ -73,10 +94,16 @@ pub struct ExpertCounts {
 }
 
 /// The plan in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStatus {
     /// `None` before the first plan.
     pub generation: Option<Generation>,
+    /// Of everything in the plan but its number; empty before the first plan.
+    pub hash: String,
+    /// Of the model that the plan is for; empty when it is not known.
+    pub fingerprint: String,
+    /// Longest sequence in tokens; 0 before the first plan.
+    pub context_length: u32,
 }
 
 /// One agent as it is.
@@ -105,6 +132,8 @@ pub enum AgentCondition {
     Starting,
     Restarting,
     Silent,
+    /// It was silent for so long that others took its experts over.
+    Lost,
     Unassigned,
     Loading,
     Ready,
@@ -118,6 +147,7 @@ impl fmt::Display for AgentCondition {
             Self::Starting => "starting",
             Self::Restarting => "restarting",
             Self::Silent => "silent",
+            Self::Lost => "lost",
             Self::Unassigned => "unassigned",
             Self::Loading => "loading",
             Self::Ready => "ready",

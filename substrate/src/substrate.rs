@@ -17,15 +17,27 @@ pub trait Substrate: Send {
     /// Why a verb could not be done; the reconcile goes on with what it has and says so in the status.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Makes that many agents and the router exist, and returns without waiting for them to be up. Dead agents
-    /// are started again under their old name. Agents beyond the number are marked as leaving, not stopped.
-    fn ensure(&mut self, agents: u32) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Makes that many agents and routers exist, and returns without waiting for them to be up. Dead agents
+    /// are started again under their old name. Agents beyond the number are marked as leaving, not stopped; one that
+    /// is wanted again stays.
+    fn ensure(&mut self, wanted: Wanted) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Looks at what is there and changes nothing.
     fn observe(&mut self) -> impl Future<Output = Result<Observed, Self::Error>> + Send;
 
-    /// Stops a leaving agent whose experts others hold by now.
+    /// Stops a leaving agent whose experts others hold by now. Called again while the agent is still observed.
     fn release(&mut self, agent: &AgentId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Ends an agent in good order and starts it anew under its name with what is wanted now. Returns without
+    /// waiting for either; until the new one is observed, the agent is seen as restarting.
+    fn restart(&mut self, agent: &AgentId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Replaces an agent that does not answer and may or may not run, by force. Called only after every agent and
+    /// router that can be reached has taken a plan without it, so that two of one name do no harm.
+    fn replace_lost(
+        &mut self,
+        agent: &AgentId,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// The plan that was recorded last, also by an earlier run.
     fn recorded(&mut self) -> impl Future<Output = Result<Option<Plan>, Self::Error>> + Send;
@@ -46,15 +58,26 @@ pub trait Substrate: Send {
     fn stop(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
+/// What is to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub agents: u32,
+    /// `None`: routers are another reconciler's business; they are left as they are.
+    pub routers: Option<u32>,
+}
+
 /// What a substrate shows of one deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// Agents whose address is known, dead ones that are being replaced included.
+    /// Agents whose address is known, dead ones that are being replaced included. States are those that the
+    /// substrate can see: running, restarting, leaving. Outdated agents are named whether they are up or not.
     pub inventory: Inventory,
-    /// Agents that were asked for and have never had an address yet.
+    /// Agents that were asked for and have no address yet.
     pub starting: BTreeSet<AgentId>,
-    /// host:port of each router's control service.
+    /// host:port of each router's control service; routers that are going away are not among them.
     pub routers: Vec<String>,
+    /// Agents whose machine is known to be gone: they will not answer again, so waiting for them is shorter.
+    pub gone: BTreeSet<AgentId>,
     /// Where clients send requests; `None` until a router listens.
     pub url: Option<String>,
     /// What each agent runs as.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Agents send a status at least every second; after five without one the agent counts as silent.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Agents send a status at least every second; one that misses two counts as silent, which is noticed within three
+/// seconds of its last word.
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 /// First and longest pause before a broken stream is opened again: short, because an agent that was just
 /// started listens within milliseconds, and bounded, because a replaced one has a new address anyway.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -146,7 +147,7 @@ impl Watched {
 }
 
 fn silence() -> String {
-    format!("no status for {} s", SILENCE_MAX.as_secs())
+    format!("no status for {} s", SILENCE_MAX.as_secs_f32())
 }
 
 /// A gRPC status with the causes below it in one line.

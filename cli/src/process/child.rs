@@ -27,6 +27,7 @@ pub struct Child {
     pid: u32,
     said: Arc<Mutex<Said>>,
     stop: Arc<Notify>,
+    kill: Arc<Notify>,
     watcher: JoinHandle<()>,
 }
 
@@ -80,7 +81,7 @@ impl Child {
         let pid = process.id().ok_or_else(gone)?;
         let lines = process.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         let said = Arc::new(Mutex::new(Said::default()));
-        let stop = Arc::new(Notify::new());
+        let (stop, kill) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watcher = Watcher {
             process,
             pid,
@@ -89,10 +90,11 @@ impl Child {
             started: Instant::now(),
             said: Arc::clone(&said),
             stop: Arc::clone(&stop),
+            kill: Arc::clone(&kill),
             changed: Arc::clone(changed),
         };
         let watcher = tokio::spawn(watcher.run(lines));
-        Ok(Self { pid, said, stop, watcher })
+        Ok(Self { pid, said, stop, kill, watcher })
     }
 
     /// Its process id.
@@ -108,6 +110,11 @@ impl Child {
     /// Asks it to end; after a grace it is killed.
     pub fn request_stop(&self) {
         self.stop.notify_one();
+    }
+
+    /// Kills it: it may hang.
+    pub fn request_kill(&self) {
+        self.kill.notify_one();
     }
 
     /// Ends it and returns when it is gone; `Err` when not even SIGKILL ended it in time.
@@ -129,6 +136,7 @@ struct Watcher {
     started: Instant,
     said: Arc<Mutex<Said>>,
     stop: Arc<Notify>,
+    kill: Arc<Notify>,
     changed: Arc<Notify>,
 }
 
@@ -146,11 +154,10 @@ impl Watcher {
                     terminate(self.pid);
                     kill_at = Some(Instant::now() + GRACE);
                 }
+                () = self.kill.notified() => self.kill(),
                 () = sleep_until(kill_at), if kill_at.is_some() => {
                     kill_at = Some(Instant::now() + GRACE);
-                    if let Err(error) = self.process.start_kill() {
-                        tracing::warn!(pid = self.pid, %error, "kill");
-                    }
+                    self.kill();
                 }
             }
         };
@@ -162,6 +169,12 @@ impl Watcher {
         };
         lock(&self.said).ended = Some(Ended { lived: self.started.elapsed(), cause });
         self.changed.notify_one();
+    }
+
+    fn kill(&mut self) {
+        if let Err(error) = self.process.start_kill() {
+            tracing::warn!(pid = self.pid, %error, "kill");
+        }
     }
 
     fn hear(&mut self, line: &str) {

@@ -23,7 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use substrate::reason::Reason;
-use substrate::{DeploymentStatus, Instance, Observed, Substrate};
+use substrate::{DeploymentStatus, Instance, Observed, Substrate, Wanted};
 use tokio::sync::Notify;
 
 /// Children listen on this machine only: there is no encryption and no key to know here.
@@ -184,7 +184,8 @@ impl ProcessSubstrate {
 impl Substrate for ProcessSubstrate {
     type Error = ProcessError;
 
-    async fn ensure(&mut self, agents: u32) -> Result<(), ProcessError> {
+    /// One router listens on the port that clients know, whatever number is wanted.
+    async fn ensure(&mut self, Wanted { agents, routers: _ }: Wanted) -> Result<(), ProcessError> {
         self.ensure_agents(agents)?;
         self.ensure_router()
     }
@@ -210,6 +211,21 @@ impl Substrate for ProcessSubstrate {
             Some(agent) => agent.slot.stop().await,
             None => Ok(()),
         }
+    }
+
+    async fn restart(&mut self, agent: &AgentId) -> Result<(), ProcessError> {
+        if let Some(agent) = self.agents.get(agent) {
+            // `ensure` starts the next one.
+            agent.slot.request_stop();
+        }
+        Ok(())
+    }
+
+    async fn replace_lost(&mut self, agent: &AgentId) -> Result<(), ProcessError> {
+        if let Some(agent) = self.agents.get(agent) {
+            agent.slot.request_kill();
+        }
+        Ok(())
     }
 
     async fn recorded(&mut self) -> Result<Option<Plan>, ProcessError> {

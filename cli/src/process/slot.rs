@@ -83,6 +83,13 @@ impl Slot {
         }
     }
 
+    /// Ends the child at once.
+    pub fn request_kill(&self) {
+        if let Some(child) = &self.child {
+            child.request_kill();
+        }
+    }
+
     /// Ends the child and returns when it is gone.
     ///
     /// # Errors

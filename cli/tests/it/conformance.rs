@@ -4,7 +4,7 @@ use crate::processes::{signal, writing_below};
 use cli::arguments::{DeploymentArguments, StateArguments};
 use cli::process::{ProcessConfig, ProcessSubstrate};
 use cli::resolve::Resolved;
-use planner::spec::ServingSpec;
+use planner::spec::Goal;
 use std::path::PathBuf;
 use substrate::Instance;
 use substrate::conformance::{Harness, check};
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 struct Processes {
     _root: TempDir,
     resolved: Resolved,
-    spec: ServingSpec,
+    goal: Goal,
 }
 
 impl Harness for Processes {
     type Substrate = ProcessSubstrate;
 
-    fn spec(&self) -> ServingSpec {
-        self.spec.clone()
+    fn goal(&self) -> Goal {
+        self.goal.clone()
     }
 
     fn substrate(&self) -> ProcessSubstrate {
@@ -58,8 +58,8 @@ async fn processes_conform() {
         ..DeploymentArguments::default()
     };
     let resolved = Resolved::new(None, &flags).unwrap();
-    let spec = resolved.spec().unwrap();
-    let harness = Processes { _root: root, resolved, spec };
+    let goal = resolved.goal().unwrap();
+    let harness = Processes { _root: root, resolved, goal };
     if let Err(error) = check(&harness).await {
         panic!("{error}");
     }

@@ -23,8 +23,8 @@ async fn failed(executable: &Path) -> DeploymentStatus {
         port: 0,
         agent_memory_bytes: resolved.agent_memory_bytes,
     });
-    let spec = resolved.spec().unwrap();
-    let mut reconciler = Reconciler::start(substrate, spec).await.unwrap();
+    let goal = resolved.goal().unwrap();
+    let mut reconciler = Reconciler::start(substrate, goal).await.unwrap();
     let failing = async {
         loop {
             let status = reconciler.reconcile().await;

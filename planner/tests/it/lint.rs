@@ -5,6 +5,7 @@ use planner::identity::{ExpertId, Generation, HostId};
 use planner::inventory::{AgentState, Inventory};
 use planner::lint::{Finding, lint};
 use planner::plan::{Plan, plan};
+use planner::spec::EngineSettings;
 
 const FIRST: ExpertId = ExpertId { layer: 1, expert: 0 };
 
@@ -83,7 +84,8 @@ fn generations_must_follow() {
     assert_eq!(check(&skipped), [Finding::GenerationDoesNotFollow { old: 1, new: 3 }]);
     let orphan = Plan { generation: Generation(2), parent: None, ..first.clone() };
     assert_eq!(check(&orphan), [Finding::GenerationDoesNotFollow { old: 1, new: 2 }]);
-    let forged = Plan { model_source: "other".to_owned(), ..first.clone() };
+    let engine = EngineSettings { queue_max: 1, ..first.engine.clone() };
+    let forged = Plan { engine, ..first.clone() };
     assert_eq!(check(&forged), [Finding::SameNumberOtherContent(1)]);
 }
 

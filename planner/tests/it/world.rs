@@ -2,7 +2,7 @@
 
 use planner::identity::{AgentId, DeploymentName, HostId};
 use planner::inventory::{AgentFacts, AgentState, Inventory};
-use planner::spec::{AgentRange, EngineSettings, ModelFacts, ServingSpec};
+use planner::spec::{EngineSettings, ModelFacts, ModelSource, ServingSpec};
 use std::num::NonZeroU32;
 
 pub const DENSE_BYTES: u64 = 1_000;
@@ -12,14 +12,18 @@ pub const EXPERT_BYTES: u64 = 10;
 pub fn spec(layers: u32, experts: u32, copies: u32) -> ServingSpec {
     ServingSpec {
         name: DeploymentName::new("tiny"),
+        source: ModelSource::Directory("/models/tiny".to_owned()),
         model: ModelFacts {
-            source: "file:///models/tiny".to_owned(),
+            fingerprint: "tiny-1".to_owned(),
             moe_layers: (1..=layers).collect(),
             experts_per_layer: experts,
             dense_bytes: DENSE_BYTES,
             expert_bytes: EXPERT_BYTES,
+            context_length_max: 4_096,
+            cache_token_bytes: 8,
+            ..ModelFacts::default()
         },
-        agents: AgentRange { min: 1, max: 16 },
+        agents: 1,
         copies: NonZeroU32::new(copies).expect("copies start at one"),
         engine: EngineSettings {
             context_length: 512,

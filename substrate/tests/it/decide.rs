@@ -24,7 +24,7 @@ fn moved(decision: Result<Decision, DecideError>) -> Plan {
     match decision.unwrap() {
         Decision::Move { plan, waiting } => {
             assert_eq!(waiting, [], "nothing is short");
-            plan
+            *plan
         }
         other => panic!("{other:?}"),
     }

@@ -1,16 +1,18 @@
 //! What was applied and reported → status.
 
-use crate::example::{agent, inventory, planned, spec};
+use crate::example::{agent, goal, inventory, planned, spec};
 use planner::inventory::{AgentState, Inventory};
-use planner::plan::Plan;
+use planner::plan::{Plan, plan};
 use proto::v1::{AgentPhase, AgentStatus, LayerExperts, Load};
 use std::collections::BTreeMap;
 use substrate::Dialer;
 use substrate::apply::{Application, Applied, Contacts, apply};
-use substrate::derive::{View, derive, releasable};
+use substrate::derive::{View, derive, is_covered, is_idle};
+use substrate::lost::Losses;
 use substrate::reason::Reason;
 use substrate::report::{Report, Reports};
-use substrate::{DeploymentStatus, Observed, Phase};
+use substrate::routers::RouterWords;
+use substrate::{DeploymentStatus, Observed, Phase, Wanted};
 
 /// Reports of agents that hold everything the plan gives them.
 fn loaded(plan: &Plan) -> Reports {
@@ -42,15 +44,25 @@ fn observed(inventory: Inventory) -> Observed {
 /// Applies to agents that nobody can reach, which leaves everything to the reports.
 async fn applied(plan: &Plan, reports: &Reports) -> Applied {
     let inventory = Inventory::default();
-    let work = Application { plan: plan.clone(), inventory: &inventory, reports, routers: &[] };
+    let routers = RouterWords::new();
+    let work = Application { plan: plan.clone(), inventory: &inventory, reports, routers };
     apply(work, &mut Contacts::new(Dialer::plaintext())).await
 }
 
 fn status(applied: Option<&Applied>, observed: &Observed, reports: &Reports) -> DeploymentStatus {
-    let spec = spec(3, 2);
     derive(
         applied,
-        View { spec: &spec, observed, reports, reasons: vec![], before: Phase::Pending },
+        View {
+            goal: &goal(3, 2),
+            wanted: Wanted { agents: 3, routers: Some(1) },
+            observed,
+            reports,
+            losses: &Losses::default(),
+            routers: &RouterWords::new(),
+            hash: String::new(),
+            reasons: vec![],
+            before: Phase::Pending,
+        },
     )
 }
 
@@ -109,11 +121,18 @@ fn nothing_applied_is_pending() {
 
 #[test]
 fn a_leaving_agent_goes_when_others_hold_its_experts_and_it_is_idle() {
-    let plan = planned(3, 2);
     let mut there = observed(inventory(3));
     there.inventory.agents.get_mut(&agent(2)).unwrap().state = AgentState::Leaving;
+    let before = planned(3, 2);
+    assert!(
+        !is_covered(&agent(2), Some(&before), &there, &loaded(&before)),
+        "the plan does not know yet that it leaves"
+    );
+    let plan = plan(&spec(3, 2), &there.inventory, Some(&before)).unwrap().plan;
     let reports = loaded(&plan);
-    let may_go = |reports: &Reports| releasable(&agent(2), Some(&plan), &there, reports);
+    let may_go = |reports: &Reports| {
+        is_idle(&agent(2), reports) && is_covered(&agent(2), Some(&plan), &there, reports)
+    };
     assert!(may_go(&reports));
 
     let mut unloaded = reports.clone();

@@ -1,22 +1,20 @@
 //! A small deployment for tests.
 
+use planner::engine::EngineRequest;
 use planner::identity::{AgentId, DeploymentName, HostId};
 use planner::inventory::{AgentFacts, AgentState, Inventory};
 use planner::plan::{Plan, plan};
-use planner::spec::{AgentRange, EngineSettings, ModelFacts, ServingSpec};
+use planner::spec::{
+    EngineSettings, FactsFrom, Goal, ModelFacts, ModelSource, ReplicaRange, Scaling, ServingSpec,
+};
 use std::num::NonZeroU32;
 
 pub fn spec(agents: u32, copies: u32) -> ServingSpec {
     ServingSpec {
         name: DeploymentName::new("small"),
-        model: ModelFacts {
-            source: "/models/small".to_owned(),
-            moe_layers: vec![1, 2],
-            experts_per_layer: 4,
-            dense_bytes: 100,
-            expert_bytes: 10,
-        },
-        agents: AgentRange { min: agents, max: agents },
+        source: ModelSource::Directory("/models/small".to_owned()),
+        model: facts(),
+        agents,
         copies: NonZeroU32::new(copies).unwrap(),
         engine: EngineSettings {
             context_length: 512,
@@ -27,6 +25,33 @@ pub fn spec(agents: u32, copies: u32) -> ServingSpec {
             expert_deadline_ms: 500,
             kernel_path: "portable".to_owned(),
         },
+    }
+}
+
+pub fn facts() -> ModelFacts {
+    ModelFacts {
+        fingerprint: "small-1".to_owned(),
+        moe_layers: vec![1, 2],
+        experts_per_layer: 4,
+        dense_bytes: 100,
+        expert_bytes: 10,
+        context_length_max: 512,
+        cache_token_bytes: 1,
+        ..ModelFacts::default()
+    }
+}
+
+pub fn goal(agents: u32, copies: u32) -> Goal {
+    Goal {
+        name: DeploymentName::new("small"),
+        source: ModelSource::Directory("/models/small".to_owned()),
+        facts: FactsFrom::Caller(Box::new(facts())),
+        agents: ReplicaRange::exactly(agents),
+        routers: ReplicaRange::exactly(1),
+        copies: NonZeroU32::new(copies).unwrap(),
+        engine: EngineRequest::default(),
+        scaling: Scaling::default(),
+        price: None,
     }
 }
 

@@ -11,7 +11,11 @@ fn an_assignment_is_the_whole_plan_for_one_agent() {
     let told = assignment(&plan, &agent(2));
     assert_eq!((told.generation, told.deployment.as_str()), (plan.generation.0, "small"));
     assert_eq!(told.agent_id, "agent-2");
-    assert_eq!(told.model.unwrap().directory, "/models/small");
+    let model = told.model.unwrap();
+    assert_eq!(
+        (model.directory.as_str(), model.fingerprint.as_str()),
+        ("/models/small", "small-1")
+    );
     let peers: Vec<_> = told.peers.iter().map(|peer| peer.address.as_str()).collect();
     assert_eq!(peers, ["127.0.0.1:7000", "127.0.0.1:7001", "127.0.0.1:7002"]);
     assert_eq!(told.placement.len(), 8);
@@ -32,7 +36,8 @@ fn only_homes_are_told_to_routers() {
     let mut plan = planned(3, 2);
     plan.agents.get_mut(&agent(0)).unwrap().role = AgentRole::ExpertsOnly;
     let told = homes(&plan);
-    assert_eq!((told.generation, told.model.as_str()), (plan.generation.0, "small"));
+    assert_eq!(told.model, "small");
+    assert!(told.homes.iter().all(|home| home.fingerprint == "small-1"));
     let ids: Vec<_> = told.homes.iter().map(|home| home.agent_id.as_str()).collect();
     assert_eq!(ids, ["agent-1", "agent-2"]);
 }

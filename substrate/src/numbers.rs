@@ -1,0 +1,92 @@
+//! How many agents and routers there should be, from round to round, and what they cost. Time is an argument.
+
+use crate::routers::{RouterDuty, RouterWords};
+use crate::signals::Counters;
+use planner::cost::{Cost, CostMeter};
+use planner::moment::Moment;
+use planner::plan::Plan;
+use planner::scale::{self, ScaleChange, ScaleInput, ScaleMemory, Signals, scale};
+use planner::spec::Goal;
+
+use crate::substrate::Wanted;
+
+/// Numbers through time.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// `None` until it is known what exists: a start is no reason to begin from the minimum.
+    memory: Option<ScaleMemory>,
+    meter: CostMeter,
+    counters: Counters,
+}
+
+/// What the numbers are decided from.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    pub now: Moment,
+    pub goal: &'a Goal,
+    pub duty: &'a RouterDuty,
+    pub plan: Option<&'a Plan>,
+    /// The least memory that an agent has; `None` while no agent's is known.
+    pub memory_bytes: Option<u64>,
+    pub signals: &'a Signals,
+    pub words: &'a RouterWords,
+}
+
+impl Numbers {
+    /// Whether it is known what exists.
+    pub fn have_begun(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Takes up what exists.
+    pub fn begin(&mut self, goal: &Goal, agents: u32, routers: u32) {
+        let agents = goal.agents.clamp(agents);
+        self.memory = Some(ScaleMemory::starting_at(agents, goal.routers.clamp(routers)));
+    }
+
+    /// Decides; empty when everything stays.
+    pub fn decide(&mut self, circumstances: &Circumstances<'_>) -> Vec<ScaleChange> {
+        let Circumstances { now, goal, duty, plan, memory_bytes, signals, words } = *circumstances;
+        let usage = self.counters.usage(signals, words);
+        self.meter.observe(now, usage);
+        let Some(memory) = &self.memory else { return Vec::new() };
+        let copies = goal.copies.get();
+        let by_facts = plan.zip(memory_bytes).and_then(|(plan, memory_bytes)| {
+            scale::floor(&plan.facts, &plan.engine, copies, memory_bytes)
+        });
+        let nothing = Signals::default();
+        let scaled = scale(
+            &ScaleInput {
+                now,
+                agents: goal.agents,
+                routers: goal.routers,
+                scaling: &goal.scaling,
+                floor: by_facts.unwrap_or(copies),
+                sequences_max: plan.map_or(0, |plan| plan.engine.sequences_max),
+                signals: match duty {
+                    RouterDuty::Active { .. } => signals,
+                    // Nobody sends it requests, so its load says nothing.
+                    RouterDuty::Candidate => &nothing,
+                },
+            },
+            memory,
+        );
+        self.memory = Some(scaled.memory);
+        scaled.changes
+    }
+
+    /// What should exist; `None` until it is known what does.
+    pub fn wanted(&self, duty: &RouterDuty) -> Option<Wanted> {
+        let memory = self.memory.as_ref()?;
+        let routers = match duty {
+            RouterDuty::Active { .. } => Some(memory.routers.wanted),
+            RouterDuty::Candidate => None,
+        };
+        Some(Wanted { agents: memory.agents.wanted, routers })
+    }
+
+    /// The cost of the last hour.
+    pub fn cost(&self, goal: &Goal) -> Option<Cost> {
+        goal.price.as_ref().and_then(|price| self.meter.cost(price))
+    }
+}
