@@ -13,11 +13,48 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 /// Tokens of an endless answer: most of the embedded model's context.
 const ENDLESS_TOKENS: usize = 480;
 
-/// An HTTP client; it can speak TLS too.
-pub fn http() -> reqwest::Client {
+/// What HTTP clients need before the first of them is made.
+pub fn install_crypto() {
     // It fails only when it was done before.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn http() -> reqwest::Client {
+    install_crypto();
     reqwest::Client::new()
+}
+
+/// Name of the model that a router serves.
+///
+/// # Errors
+/// When nothing answers there, or it serves nothing.
+pub async fn served_model(url: &str) -> Result<String> {
+    let base = url.trim_end_matches('/').trim_end_matches("/v1");
+    let url = format!("{base}/v1/models");
+    let answer = http().get(&url).send().await.with_context(|| format!("asking {url}"))?;
+    let models: Value = answer.error_for_status()?.json().await?;
+    let id = models.pointer("/data/0/id").and_then(Value::as_str);
+    id.map(str::to_owned).with_context(|| format!("no model is served: {models}"))
+}
+
+/// The body of a streamed question.
+pub fn question_body(model: &str, question: &str, sampling: &Sampling) -> Value {
+    let mut body = json!({
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "max_tokens": 300,
+    });
+    match sampling {
+        Sampling::Greedy => body["temperature"] = json!(0),
+        Sampling::Seeded { seed } => {
+            // So high that a well-trained model, too, takes another way when one random number differs.
+            body["temperature"] = json!(2.0);
+            body["seed"] = json!(seed);
+        }
+    }
+    body
 }
 
 /// Talks to one router.
@@ -63,21 +100,7 @@ impl Client {
         sampling: &Sampling,
         progress: &Progress,
     ) -> Result<Answer> {
-        let mut body = json!({
-            "model": self.model,
-            "messages": [{"role": "user", "content": question}],
-            "stream": true,
-            "stream_options": {"include_usage": true},
-            "max_tokens": 300,
-        });
-        match sampling {
-            Sampling::Greedy => body["temperature"] = json!(0),
-            Sampling::Seeded { seed } => {
-                // So high that a well-trained model, too, takes another way when one random number differs.
-                body["temperature"] = json!(2.0);
-                body["seed"] = json!(seed);
-            }
-        }
+        let body = question_body(&self.model, question, sampling);
         tokio::time::timeout(ANSWER_DEADLINE, self.streamed(&body, progress))
             .await
             .with_context(|| format!("no whole answer to {question:?} in time"))?
@@ -169,7 +192,10 @@ impl Client {
 
 impl Answer {
     /// Adds one event of the stream.
-    fn take(&mut self, event: &Value) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it is an error.
+    pub fn take(&mut self, event: &Value) -> Result<()> {
         if let Some(error) = event.get("error") {
             bail!("an error inside the stream: {error}");
         }

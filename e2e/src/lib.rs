@@ -1,4 +1,5 @@
-//! What black-box tests need: the built binary, a deployment that is always cleaned up, a client that speaks HTTP.
+//! What black-box tests need: the built binary, a deployment that is always cleaned up, a client that speaks HTTP,
+//! traffic with known answers.
 //!
 //! Knows nothing of the other crates' types: it reads what a person can read.
 
@@ -9,6 +10,7 @@ pub mod evaluation;
 pub mod processes;
 pub mod python;
 pub mod status;
+pub mod traffic;
 pub mod waiting;
 
 use std::path::{Path, PathBuf};
