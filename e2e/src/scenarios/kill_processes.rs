@@ -1,0 +1,75 @@
+//! Processes die as they do when the kernel runs out of memory.
+
+use crate::Thoroughness;
+use crate::kube;
+use crate::scenario::{Component, Deployment, SYSTEM, name_of};
+use crate::scenario::{Length, Needs, Scenario, Scene};
+use crate::traffic::Reconnects;
+use crate::traffic::random::Random;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "kill-processes",
+    summary: "agents, routers and the operator are killed with SIGKILL at random moments",
+    needs: Needs::Machines,
+    length: Length::Short,
+    play: |scene| Box::pin(play(scene)),
+};
+
+/// Between two kills: sometimes during the recovery from the last one, sometimes after it.
+const PAUSE_LEAST: Duration = Duration::from_millis(500);
+const PAUSE_MOST: Duration = Duration::from_secs(12);
+
+async fn play(scene: &Scene) -> Result<()> {
+    let deployment = scene.deployed().await?;
+    let times = if scene.thoroughness == Thoroughness::Full { 10 } else { 2 };
+    let mut random = scene.random();
+    for (what, reconnects) in [
+        ("agent", Reconnects::Forbidden),
+        ("operator", Reconnects::Forbidden),
+        // It takes its connections along.
+        ("router", Reconnects::Allowed),
+    ] {
+        println!("-- {times} times the {what}");
+        let kills = kill(scene, &deployment, what, times, &mut random);
+        scene.under_traffic(&deployment, reconnects, kills).await?;
+        deployment.recovered().await?;
+    }
+    Ok(())
+}
+
+async fn kill(
+    scene: &Scene,
+    deployment: &Deployment,
+    what: &str,
+    times: usize,
+    random: &mut Random,
+) -> Result<()> {
+    for time in 0..times {
+        if time > 0 {
+            tokio::time::sleep(random.between(PAUSE_LEAST, PAUSE_MOST)).await;
+            // With two copies, two agents at once would be one too many.
+            deployment.whole().await?;
+        }
+        let (namespace, pods) = match what {
+            "agent" => (deployment.namespace.as_str(), pods(deployment, Component::Agent).await?),
+            "router" => (deployment.namespace.as_str(), pods(deployment, Component::Router).await?),
+            _ => (SYSTEM, operators().await?),
+        };
+        let pod = pods.get(random.below(pods.len())).with_context(|| format!("no {what}"))?;
+        println!("killing {pod}");
+        scene.machines()?.kill_pod(namespace, pod)?;
+    }
+    Ok(())
+}
+
+async fn pods(deployment: &Deployment, component: Component) -> Result<Vec<String>> {
+    Ok(deployment.pods(component).await?.into_iter().map(|pod| pod.name).collect())
+}
+
+async fn operators() -> Result<Vec<String>> {
+    let arguments = ["get", "pods", "--namespace", SYSTEM];
+    let list = kube::json(&arguments).await?;
+    Ok(list["items"].as_array().into_iter().flatten().map(name_of).collect())
+}
