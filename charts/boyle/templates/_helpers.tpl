@@ -75,8 +75,12 @@ capabilities:
   resources: [pods]
   verbs: [delete, list, watch]
 - apiGroups: [""]
-  resources: [configmaps, secrets, serviceaccounts, services]
+  resources: [secrets, serviceaccounts, services]
   verbs: [create, delete, get, list, patch, watch]
+# The recorded plan is replaced as a whole.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, delete, get, list, patch, update, watch]
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
   verbs: [create, delete, get, list, patch, watch]

@@ -14,10 +14,10 @@ const MODEL_VOLUME: &str = "model";
 
 /// An agent's variables about its model.
 pub(super) fn variables(target: &Target) -> Vec<EnvVar> {
-    let mut variables = vec![
-        variable("BOYLE_MODEL_SOURCE", target.request.source.to_string()),
-        variable("BOYLE_MODEL_REVISION", target.request.revision.clone()),
-    ];
+    let mut variables = vec![variable("BOYLE_MODEL_SOURCE", target.request.source.to_string())];
+    if !target.request.revision.is_empty() {
+        variables.push(variable("BOYLE_MODEL_REVISION", target.request.revision.clone()));
+    }
     if volume(target).is_some() {
         variables.push(variable("BOYLE_MODEL_MOUNT", MODEL_MOUNT));
     }

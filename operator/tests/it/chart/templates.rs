@@ -107,13 +107,21 @@ fn images_are_the_charts_version_a_tag_or_a_digest() {
     let version = env!("CARGO_PKG_VERSION");
     let by_digest = format!("--set=image.repository=r.example:5000/o,image.digest={digest}");
     let cases: &[(&[&str], String, String)] = &[
-        (&[], format!("boyle/operator:{version}"), format!("boyle/serving:{version}")),
+        (
+            &[],
+            format!("boyle.local/boyle-operator:{version}"),
+            format!("boyle.local/boyle:{version}"),
+        ),
         (
             &["--set=image.tag=v1,servingImage.tag=v2"],
-            "boyle/operator:v1".to_owned(),
-            "boyle/serving:v2".to_owned(),
+            "boyle.local/boyle-operator:v1".to_owned(),
+            "boyle.local/boyle:v2".to_owned(),
         ),
-        (&[&by_digest], format!("r.example:5000/o@{digest}"), format!("boyle/serving:{version}")),
+        (
+            &[&by_digest],
+            format!("r.example:5000/o@{digest}"),
+            format!("boyle.local/boyle:{version}"),
+        ),
     ];
     for (arguments, operator, serving) in cases {
         let objects = objects(arguments);

@@ -63,7 +63,7 @@ fn the_overlay_adds_and_boyle_keeps_its_own() {
             "spec": {
                 "containers": [
                     {"name": "agent", "env": [{"name": "RUST_LOG", "value": "debug"}]},
-                    {"name": "helper", "image": "helper:1"}
+                    {"name": "sidecar", "image": "sidecar:1"}
                 ],
                 "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
             }
