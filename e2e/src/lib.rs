@@ -13,6 +13,7 @@ pub mod python;
 pub mod scenario;
 pub mod scenarios;
 pub mod status;
+pub mod storage;
 pub mod traffic;
 pub mod waiting;
 

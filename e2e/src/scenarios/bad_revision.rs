@@ -2,6 +2,7 @@
 
 use crate::scenario::{Component, condition};
 use crate::scenario::{Length, Needs, Scenario, Scene};
+use crate::storage::{REPOSITORY, Storage};
 use crate::traffic::Reconnects;
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -21,16 +22,19 @@ const SEEN_WAIT: Duration = Duration::from_secs(120);
 async fn play(scene: &Scene) -> Result<()> {
     let deployment = scene.deployed().await?;
     let before = deployment.uids(Component::Agent).await?;
-    let source = "embedded://tiny-r2";
+    let storage = Storage::start().await?;
+    let source = format!("hf://{REPOSITORY}");
     let bad = async {
-        deployment.change(json!({"model": {"source": source}})).await?;
-        let names = |kind, object: &_| condition(object, kind).2.contains("tiny-r2");
-        let seen = deployment.until("a status that names the model", SEEN_WAIT, |object| {
+        let model = json!({"source": source, "revision": "nowhere", "endpoint": storage.url});
+        deployment.change(json!({"model": model})).await?;
+        let names = |kind, object: &_| condition(object, kind).2.contains("nowhere");
+        let seen = deployment.until("a status that names the revision", SEEN_WAIT, |object| {
             ["Accepted", "Progressing", "Degraded"].iter().any(|kind| names(kind, object))
         });
         seen.await?;
         deployment.ask("What is 1 + 2?").await?;
-        deployment.change(json!({"model": {"source": "embedded://tiny-r1"}})).await?;
+        let model = json!({"source": "embedded://tiny-r1", "revision": null, "endpoint": null});
+        deployment.change(json!({"model": model})).await?;
         deployment.rolled().await
     };
     scene.under_traffic(&deployment, Reconnects::Forbidden, bad).await?;

@@ -86,6 +86,6 @@ async fn first_token(deployment: &Deployment, applied: Instant) -> Result<()> {
 /// Experts in memory, as the agent's own metrics say.
 async fn resident(address: &str) -> Result<f64> {
     crate::client::Client::new(&format!("http://{address}:7071"), "")
-        .metric("boyle_agent_experts_resident")
+        .metric("boyle_agent_experts_loaded")
         .await
 }

@@ -1,12 +1,14 @@
 //! The scenarios, one file each.
 
 mod bad_image;
+mod bad_input;
 mod bad_revision;
 mod delete_pods;
 mod install;
 mod kill_processes;
 mod kubectl_scale;
 mod lifecycle;
+mod mtls;
 mod node_cut_and_join;
 mod node_drain;
 mod node_poweroff;
@@ -17,12 +19,14 @@ mod rollout_setting;
 mod scale_agents;
 mod scale_routers;
 mod scale_to_zero;
+mod sources;
 
 use crate::scenario::Scenario;
 
 /// All of them.
 pub const ALL: &[Scenario] = &[
     install::SCENARIO,
+    mtls::SCENARIO,
     restricted::SCENARIO,
     lifecycle::SCENARIO,
     kill_processes::SCENARIO,
@@ -39,4 +43,6 @@ pub const ALL: &[Scenario] = &[
     scale_routers::SCENARIO,
     scale_to_zero::SCENARIO,
     kubectl_scale::SCENARIO,
+    sources::SCENARIO,
+    bad_input::SCENARIO,
 ];
