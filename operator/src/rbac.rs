@@ -88,7 +88,7 @@ pub const RULES: &[Rule] = &[
         place: Place::Deployments,
         group: "monitoring.coreos.com",
         resources: &["prometheusrules", "servicemonitors"],
-        verbs: &["create", "delete", "get", "patch"],
+        verbs: &["create", "patch"],
     },
     Rule {
         place: Place::Deployments,

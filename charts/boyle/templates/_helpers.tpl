@@ -92,7 +92,7 @@ capabilities:
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [monitoring.coreos.com]
   resources: [prometheusrules, servicemonitors]
-  verbs: [create, delete, get, patch]
+  verbs: [create, patch]
 # Whether the claim of a pvc:// source is there.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -18,7 +18,7 @@ mod router;
 pub use agents::{agents_service, agents_stateful_set};
 pub use guards::{network_policies, pod_disruption_budgets, service_accounts};
 pub use hashes::{Group, Revision};
-pub use monitoring::{MONITORING_GROUP, prometheus_rule, service_monitor};
+pub use monitoring::{MONITORING_GROUP, MonitoringLabels, prometheus_rule, service_monitor};
 pub use names::{
     AGENT_CONTAINER, AGENT_HTTP_PORT, AGENT_PORT, COMPONENT_LABEL, Component, FIELD_MANAGER,
     GROUP_LABEL, INSTANCE_LABEL, MANAGED_BY_LABEL, MODEL_DEPLOYMENT_LABEL, NAME_LABEL,

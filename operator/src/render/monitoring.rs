@@ -5,14 +5,18 @@ use super::alerts::{self, Alert};
 use super::names::Component;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// API group of ServiceMonitor and PrometheusRule.
 pub const MONITORING_GROUP: &str = "monitoring.coreos.com";
 /// Four points in the shortest window that alerts and dashboards look at, which is a minute.
 const SCRAPE_INTERVAL: &str = "15s";
 
+/// Labels by which a Prometheus chooses what it reads.
+pub type MonitoringLabels = BTreeMap<String, String>;
+
 /// Scrapes agents and routers; their series get the label `model_deployment`.
-pub fn service_monitor(target: &Target) -> DynamicObject {
+pub fn service_monitor(target: &Target, labels: &MonitoringLabels) -> DynamicObject {
     let names = target.names();
     let mut selector = names.selector(Component::Agent);
     selector.remove(super::COMPONENT_LABEL);
@@ -28,15 +32,15 @@ pub fn service_monitor(target: &Target) -> DynamicObject {
             }],
         }],
     });
-    dynamic(target, "ServiceMonitor", "servicemonitors", &spec)
+    dynamic((target, labels), ("ServiceMonitor", "servicemonitors"), &spec)
 }
 
 /// The deployment's alerts, against its own objectives.
-pub fn prometheus_rule(target: &Target) -> DynamicObject {
+pub fn prometheus_rule(target: &Target, labels: &MonitoringLabels) -> DynamicObject {
     let rules: Vec<Value> = alerts::of(target).iter().map(|it| rule(target, it)).collect();
     let group = format!("boyle.{}.{}", target.namespace, target.request.name);
     let spec = json!({ "groups": [{ "name": group, "rules": rules }] });
-    dynamic(target, "PrometheusRule", "prometheusrules", &spec)
+    dynamic((target, labels), ("PrometheusRule", "prometheusrules"), &spec)
 }
 
 fn rule(target: &Target, alert: &Alert) -> Value {
@@ -56,11 +60,17 @@ fn rule(target: &Target, alert: &Alert) -> Value {
     })
 }
 
-fn dynamic(target: &Target, kind: &str, plural: &str, spec: &Value) -> DynamicObject {
+fn dynamic(
+    (target, labels): (&Target, &MonitoringLabels),
+    (kind, plural): (&str, &str),
+    spec: &Value,
+) -> DynamicObject {
     let kind = GroupVersionKind::gvk(MONITORING_GROUP, "v1", kind);
     let resource = ApiResource::from_gvk_with_plural(&kind, plural);
     let name = target.names().service();
-    let metadata = target.metadata(name.clone(), Component::Router);
+    let mut metadata = target.metadata(name.clone(), Component::Router);
+    let own = metadata.labels.take().unwrap_or_default();
+    metadata.labels = Some(labels.clone().into_iter().chain(own).collect());
     let mut object = DynamicObject::new(&name, &resource).data(json!({ "spec": spec }));
     object.metadata = metadata;
     object

@@ -13,7 +13,7 @@ fn rules() -> Vec<Value> {
     let of_chart = chart.iter().filter(|it| it["kind"] == "PrometheusRule");
     groups.extend(of_chart.map(|it| it["spec"]["groups"].clone()));
     for (_, manifest) in &render::CASES[..2] {
-        let rule = operator::render::prometheus_rule(&render::target(manifest));
+        let rule = operator::render::prometheus_rule(&render::target(manifest), &<_>::default());
         groups.push(render::json(&rule)["spec"]["groups"].clone());
     }
     let groups = groups.iter().flat_map(|it| it.as_array().unwrap());
@@ -59,7 +59,8 @@ fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
 /// A second alert of the same name would hide behind the first.
 #[test]
 fn alerts_of_one_deployment_have_their_own_names() {
-    let rule = operator::render::prometheus_rule(&render::target(render::CASES[0].1));
+    let rule =
+        operator::render::prometheus_rule(&render::target(render::CASES[0].1), &<_>::default());
     let rule = render::json(&rule);
     let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
     let names: BTreeSet<&str> = rules.iter().map(|it| text(it, "/alert")).collect();
@@ -68,8 +69,10 @@ fn alerts_of_one_deployment_have_their_own_names() {
 
 #[test]
 fn the_deployments_objectives_are_the_alerts_thresholds() {
-    let rule =
-        render::json(&operator::render::prometheus_rule(&render::target(render::CASES[1].1)));
+    let rule = render::json(&operator::render::prometheus_rule(
+        &render::target(render::CASES[1].1),
+        &<_>::default(),
+    ));
     let rules = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
     let expression =
         |name: &str| text(rules.iter().find(|it| it["alert"] == name).unwrap(), "/expr").to_owned();

@@ -56,8 +56,8 @@ pub fn objects(target: &Target) -> Vec<Value> {
     objects.extend(render::service_accounts(target).iter().map(json));
     objects.extend(render::pod_disruption_budgets(target).iter().map(json));
     objects.extend(render::network_policies(target).iter().map(json));
-    objects.push(json(&render::service_monitor(target)));
-    objects.push(json(&render::prometheus_rule(target)));
+    objects.push(json(&render::service_monitor(target, &<_>::default())));
+    objects.push(json(&render::prometheus_rule(target, &<_>::default())));
     objects
 }
 
