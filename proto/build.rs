@@ -1,6 +1,8 @@
 //! Compiles `proto/boyle/v1` with protox, so that no protoc has to be installed, and declares the exchange's service,
 //! whose frames do not travel through prost.
 
+use std::env;
+use std::path::{Path, PathBuf};
 use tonic_prost_build::manual;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,7 +13,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(descriptors)?;
     manual::Builder::new().compile(&[exchange()]);
+    println!("cargo:rustc-env=BOYLE_GENERATED={}", generated()?.display());
     Ok(())
+}
+
+/// The folder with the generated code as seen from `src`. Panic messages hold the paths of sources: whole ones would make
+/// another program in every clone.
+fn generated() -> Result<PathBuf, env::VarError> {
+    let output = PathBuf::from(env::var("OUT_DIR")?);
+    let crate_folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let below_root = crate_folder.parent().and_then(|root| output.strip_prefix(root).ok());
+    Ok(below_root.map_or_else(|| output.clone(), |inside| Path::new("../..").join(inside)))
 }
 
 /// `rpc Run(stream ExchangeFrame) returns (stream ExchangeFrame)`.

@@ -1,6 +1,6 @@
 //! The way from nothing to a cluster whose nodes are ready.
 
-use crate::cluster::{Cluster, Error, file};
+use crate::cluster::{CONTROL_PLANE_PART, Cluster, Error, file};
 use crate::control_plane::Settings;
 use crate::credentials::User;
 use crate::image::{self, Image};
@@ -54,7 +54,7 @@ fn link_programs(cluster: &Cluster) -> Result<(), Error> {
 }
 
 fn on_loopback(cluster: &Cluster, settings: &Settings) -> Result<(), Error> {
-    let mark = cluster.mark("control-plane".to_owned());
+    let mark = cluster.mark(CONTROL_PLANE_PART.to_owned());
     let mut started = Vec::new();
     for service in settings.services() {
         let logs = settings.logs();
@@ -70,7 +70,7 @@ fn ended(started: &[(&'static str, Ended)]) -> Option<&'static str> {
 }
 
 fn on_machines(cluster: &Cluster, settings: &Settings) -> Result<(), Error> {
-    let mark = cluster.mark("control-plane".to_owned());
+    let mark = cluster.mark(CONTROL_PLANE_PART.to_owned());
     let pause = tools::PAUSE.built()?.join("pause");
     let control_plane = Machine::boot(&mark, &pause, &cluster.folder().join("unused"))?;
     network::make_bridge(&control_plane)?;

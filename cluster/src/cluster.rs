@@ -4,6 +4,7 @@ use crate::boot;
 use crate::cgroups;
 use crate::control_plane::{self, Settings};
 use crate::folder::{self, Name};
+use crate::image;
 use crate::machine::{self, Machine};
 use crate::marks;
 use crate::network::{self, CONTROL_PLANE};
@@ -46,7 +47,7 @@ pub enum Error {
     #[error("reading {}, which `up` wrote", path.display())]
     Record { path: PathBuf, source: serde_json::Error },
     #[error("making the sandbox image")]
-    Image(#[from] crate::image::Error),
+    Image(#[from] image::Error),
     #[error("nodes: {nodes} are too many, at most {}", network::NODES_MAX)]
     TooManyNodes { nodes: u8 },
     #[error(
@@ -99,6 +100,9 @@ pub struct Summary {
     /// `control-plane`, `node1`, …
     pub running: Vec<String>,
 }
+
+/// The machine with the API server, or the processes of a cluster without machines.
+pub(crate) const CONTROL_PLANE_PART: &str = "control-plane";
 
 /// The port of API servers that have a network of their own.
 const PORT: u16 = 6443;
@@ -215,6 +219,17 @@ impl Cluster {
         self.record.nodes
     }
 
+    /// Whether every machine of it has power. After a restart of the host none has.
+    ///
+    /// # Errors
+    /// When processes cannot be listed.
+    pub fn is_whole(&self) -> Result<bool, Error> {
+        let processes = marks::find(&self.folder)?;
+        let runs = |part: &str| processes.iter().any(|process| process.part == part);
+        let mut nodes = (1..=self.record.nodes).map(node::name);
+        Ok(runs(CONTROL_PLANE_PART) && nodes.all(|node| runs(&node)))
+    }
+
     /// The administrator's kubeconfig file. With nodes, its address is reached from inside only: see [`Self::command`].
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("credentials/admin.kubeconfig")
@@ -257,7 +272,7 @@ impl Cluster {
     }
 
     pub(crate) fn control_plane(&self) -> Result<Machine, Error> {
-        Ok(Machine::find(&self.mark("control-plane".to_owned()))?)
+        Ok(Machine::find(&self.mark(CONTROL_PLANE_PART.to_owned()))?)
     }
 
     pub(crate) fn machine(&self, number: u8) -> Result<Machine, Error> {
@@ -282,8 +297,10 @@ impl Cluster {
         &self.folder
     }
 
+    /// Clusters in different folders may have one name, and all of a machine's containers are in one tree of cgroups.
     fn cgroup(&self) -> String {
-        format!("boyle-{}", self.name)
+        let hash = image::sha256(self.folder.as_os_str().as_encoded_bytes());
+        format!("boyle-{}-{}", self.name, hash.get(..8).unwrap_or_default())
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, Error> {

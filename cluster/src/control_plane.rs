@@ -132,6 +132,7 @@ impl Settings {
             "--authorization-mode=Node,RBAC".to_owned(),
             // Pod Security and the rest of the usual plugins are on by default.
             "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--allow-privileged=true".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             "--profiling=false".to_owned(),
         ]

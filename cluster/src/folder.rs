@@ -23,27 +23,45 @@ pub enum Error {
     File { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// A cluster's name.
+/// A cluster's name, and the folder with all clusters that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name(String);
+pub struct Name {
+    parent: PathBuf,
+    name: String,
+}
 
 impl Name {
+    /// A cluster in `BOYLE_CLUSTERS_DIR`, or among root's.
+    ///
     /// # Errors
     /// When it is no name.
     pub fn parse(name: &str) -> Result<Self, Error> {
+        Self::parse_in(&parent(), name)
+    }
+
+    /// A cluster in a given folder.
+    ///
+    /// # Errors
+    /// When it is no name.
+    pub fn parse_in(parent: &Path, name: &str) -> Result<Self, Error> {
         let fits = name.len() <= NAME_CHARACTERS_MAX
             && name.starts_with(|first: char| first.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if fits { Ok(Self(name.to_owned())) } else { Err(Error::Name { name: name.to_owned() }) }
+        if !fits {
+            return Err(Error::Name { name: name.to_owned() });
+        }
+        // Marks of processes hold the folder, so every command must see the same one.
+        let parent = std::path::absolute(parent).map_err(file("finding", parent))?;
+        Ok(Self { parent, name: name.to_owned() })
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// The folder with everything of this cluster.
     pub fn folder(&self) -> PathBuf {
-        parent().join(&self.0)
+        self.parent.join(&self.name)
     }
 
     /// Keeps other commands that start or end something of this cluster away until it is dropped.
@@ -51,15 +69,14 @@ impl Name {
     /// # Errors
     /// When the parent folder cannot be written.
     pub fn lock(&self) -> Result<File, Error> {
-        let parent = parent();
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&parent);
-        made.map_err(file("creating", &parent))?;
-        let path = parent.join(format!(".{}.lock", self.0));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.parent);
+        made.map_err(file("creating", &self.parent))?;
+        let path = self.parent.join(format!(".{}.lock", self.name));
         let lock = File::create(&path).map_err(file("creating", &path))?;
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
             Err(TryLockError::WouldBlock) => {
-                eprintln!("waiting for another command on cluster {} …", self.0);
+                eprintln!("waiting for another command on cluster {self} …");
             }
             Err(TryLockError::Error(source)) => return Err(file("locking", &path)(source)),
         }
@@ -70,7 +87,7 @@ impl Name {
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -92,9 +109,7 @@ pub fn names() -> Result<Vec<Name>, Error> {
 
 fn parent() -> PathBuf {
     let set = std::env::var_os("BOYLE_CLUSTERS_DIR").filter(|value| !value.is_empty());
-    let folder = set.map_or_else(|| PathBuf::from(DEFAULT), PathBuf::from);
-    // Marks of processes hold the folder, so every command must see the same one.
-    std::path::absolute(&folder).unwrap_or(folder)
+    set.map_or_else(|| PathBuf::from(DEFAULT), PathBuf::from)
 }
 
 fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

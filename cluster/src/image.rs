@@ -89,11 +89,17 @@ impl Layer {
     }
 }
 
-fn append(builder: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> io::Result<()> {
+/// Root's, from the beginning of time.
+fn header() -> Header {
     let mut header = Header::new_gnu();
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
+    header
+}
+
+fn append(builder: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> io::Result<()> {
+    let mut header = header();
     let mut add = |kind, mode, content: &[u8]| {
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -134,9 +140,7 @@ struct Blob {
 
 impl Blob {
     fn new(kind: &'static str, content: Vec<u8>) -> Self {
-        let hash: String =
-            Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { kind, digest: format!("sha256:{hash}"), content }
+        Self { kind, digest: format!("sha256:{}", sha256(&content)), content }
     }
 
     fn described(&self) -> serde_json::Value {
@@ -202,6 +206,11 @@ impl Image {
     }
 }
 
+/// A hash in hex.
+pub fn sha256(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// This machine's architecture by Go's name, which is OCI's.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -214,9 +223,8 @@ pub fn architecture() -> &'static str {
 fn write_layout(path: &Path, index: &str, blobs: &[Blob]) -> io::Result<()> {
     let mut builder = Builder::new(io::BufWriter::new(fs::File::create(path)?));
     let mut add = |name: &str, content: &[u8]| {
-        let mut header = Header::new_gnu();
+        let mut header = header();
         header.set_mode(DATA);
-        header.set_mtime(0);
         header.set_size(content.len() as u64);
         builder.append_data(&mut header, name, content)
     };

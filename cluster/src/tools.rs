@@ -22,7 +22,7 @@ pub enum Error {
     File { doing: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "the cluster's programs are built with Go, which is not on the PATH; install Go 1.21 or later \
-         (it fetches the version it needs): apt-get install golang-go, or https://go.dev/dl"
+         from https://go.dev/dl (it fetches the version it needs)"
     )]
     NoGo,
     #[error("building {module} failed; what Go said is in {}:\n{tail}", log.display())]
@@ -98,6 +98,15 @@ pub const PAUSE: Module = Module {
     name: "pause",
     minutes: 0.1,
     files: files!("pause": "go.mod", "main.go"),
+    packages: &["."],
+    flags: &["-ldflags=-s -w"],
+};
+
+/// What tests run in pods. Not part of [`ALL`].
+pub const PROBE: Module = Module {
+    name: "probe",
+    minutes: 0.2,
+    files: files!("probe": "go.mod", "main.go"),
     packages: &["."],
     flags: &["-ldflags=-s -w"],
 };
@@ -230,8 +239,11 @@ fn remove(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// `BOYLE_CACHE_DIR`, or the user's cache folder; below it `boyle-cluster`.
-fn cache() -> Result<PathBuf, Error> {
+/// Where what is made or fetched once is kept: `boyle-cluster` in `BOYLE_CACHE_DIR` or the user's cache folder.
+///
+/// # Errors
+/// When there is no home folder either.
+pub fn cache() -> Result<PathBuf, Error> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("BOYLE_CACHE_DIR")
         .or_else(|| set("XDG_CACHE_HOME"))

@@ -21,7 +21,7 @@ pub use generated::{exchange_client, exchange_server};
     unused_qualifications
 )]
 mod generated {
-    include!(concat!(env!("OUT_DIR"), "/boyle.v1.Exchange.rs"));
+    include!(concat!(env!("BOYLE_GENERATED"), "/boyle.v1.Exchange.rs"));
 }
 
 /// First four bytes of every frame: "BXF1" as little-endian u32. A change of the layout changes the digit.

@@ -16,5 +16,5 @@ pub mod tls;
     unused_qualifications
 )]
 pub mod v1 {
-    tonic::include_proto!("boyle.v1");
+    include!(concat!(env!("BOYLE_GENERATED"), "/boyle.v1.rs"));
 }

@@ -23,6 +23,8 @@ pub struct Options {
 enum Step {
     /// Install the pinned cargo tools if they are missing.
     Tools,
+    /// Build Kubernetes for the tests, once for each version; the first time takes a quarter of an hour.
+    ClusterTools,
     /// rustfmt changes nothing.
     Format,
     /// Arrows, purity, sizes, words, manifests, changelog.
@@ -39,6 +41,8 @@ enum Step {
     Tests,
     /// Black-box tests of the built binary.
     E2e,
+    /// A cluster with three nodes: tests of its machines, and the short scenarios of Boyle on it. Needs root.
+    Cluster,
 }
 
 /// How one step went.
@@ -71,6 +75,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
 fn perform(step: Step, workspace: &Workspace, counts: &mut Counts) -> Result<()> {
     match step {
         Step::Tools => tools::install(workspace),
+        Step::ClusterTools => cluster_tools(),
         Step::Format => process::passed(workspace.cargo().args(["fmt", "--all", "--check"])),
         Step::Tidy => tidy::check(workspace),
         Step::Deny => deny(workspace),
@@ -88,8 +93,17 @@ fn perform(step: Step, workspace: &Workspace, counts: &mut Counts) -> Result<()>
                 .env("RUSTDOCFLAGS", "-D warnings"),
         ),
         Step::Tests => tests(workspace, counts),
-        Step::E2e => e2e::test(workspace, &e2e::Options::all(), counts),
+        Step::E2e => e2e::test_processes(workspace, &e2e::Options::all(), counts),
+        Step::Cluster => e2e::test_cluster(workspace, &e2e::Options::all(), counts),
     }
+}
+
+/// Every test finds them built: none would wait so long.
+fn cluster_tools() -> Result<()> {
+    for module in cluster::tools::ALL.iter().chain([&&cluster::tools::PROBE]) {
+        println!("{}: {}", module.name, module.built()?.display());
+    }
+    Ok(())
 }
 
 /// Every crate's tests but the black-box ones, which have a step of their own. All packages are named each time, so

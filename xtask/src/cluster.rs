@@ -1,5 +1,7 @@
 //! `cargo xtask cluster`: the commands, and what they print. The cluster itself is the crate `cluster`.
 
+use crate::images;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cluster::{Cluster, Name, Options};
@@ -69,6 +71,9 @@ pub struct Up {
     /// How many GPUs of kind nvidia.com/gpu each node pretends to have.
     #[arg(long, default_value_t = 8)]
     gpus: u32,
+    /// Do not build Boyle's images and put them into the nodes.
+    #[arg(long)]
+    no_images: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -112,9 +117,9 @@ impl Which {
 ///
 /// # Errors
 /// What went wrong, for people.
-pub fn run(command: &Command) -> Result<ExitCode> {
+pub fn run(workspace: &Workspace, command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Up(up) => start(up)?,
+        Command::Up(up) => start(workspace, up)?,
         Command::Load { which, images } => {
             let cluster = which.open()?;
             images.iter().try_for_each(|image| cluster.load(image))?;
@@ -139,22 +144,42 @@ pub fn run(command: &Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(up: &Up) -> Result<()> {
+fn start(workspace: &Workspace, up: &Up) -> Result<()> {
+    let name = up.which.parsed()?;
+    let wanted = up.nodes > 0 && !up.no_images;
+    let images = if wanted { images::make_all(workspace)? } else { Vec::new() };
     let started = Instant::now();
-    let options = Options { name: up.which.parsed()?, nodes: up.nodes, gpus: up.gpus };
-    let cluster = Cluster::up(&options)?;
+    let cluster = Cluster::up(&Options { name, nodes: up.nodes, gpus: up.gpus })?;
     println!("cluster {} is ready after {:.1} s", cluster.name(), started.elapsed().as_secs_f32());
-    println!("\nnext:");
-    let name = match up.which.name.as_str() {
+    for image in &images {
+        cluster.load(&image.tar)?;
+        println!("every node has {}", image.reference);
+    }
+    let named = match up.which.name.as_str() {
         "boyle" => String::new(),
         other => format!(" --name {other}"),
     };
-    println!("  cargo xtask cluster run{name} -- kubectl get nodes");
-    if up.nodes == 0 {
-        println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-    }
-    println!("  cargo xtask cluster down{name}");
+    println!("\n{}", next_steps(&cluster, &named, &images));
     Ok(())
+}
+
+/// What to type next.
+fn next_steps(cluster: &Cluster, named: &str, images: &[images::Made]) -> String {
+    let run = format!("cargo xtask cluster run{named} --");
+    let mut lines = vec!["next:".to_owned()];
+    if cluster.nodes() == 0 {
+        lines.push(format!("  export KUBECONFIG={}", cluster.kubeconfig().display()));
+    }
+    lines.push(format!("  {run} kubectl get nodes"));
+    if !images.is_empty() {
+        lines.push(format!(
+            "  {run} helm install boyle charts/boyle --namespace boyle-system --create-namespace --wait"
+        ));
+        lines.push(format!("  {run} kubectl apply --filename MODEL.yaml"));
+        lines.push(format!("  {run} curl http://NAME.NAMESPACE.svc/v1/models"));
+    }
+    lines.push(format!("  cargo xtask cluster down{named}"));
+    lines.join("\n")
 }
 
 fn inside(cluster: &Cluster, words: &[OsString]) -> Result<ExitCode> {

@@ -19,7 +19,7 @@ impl AddAssign for Counts {
 impl Counts {
     /// What one line of output tells: a summary line of libtest or pytest, or nothing.
     pub fn in_line(line: &str) -> Self {
-        libtest(line).or_else(|| pytest(line)).unwrap_or_default()
+        libtest(line).or_else(|| pytest(line)).or_else(|| scenarios(line)).unwrap_or_default()
     }
 }
 
@@ -35,6 +35,12 @@ fn pytest(line: &str) -> Option<Counts> {
     let inner = line.strip_prefix("==")?.trim_matches(['=', ' ']);
     let (counts, _) = inner.rsplit_once(" in ")?;
     Some(sum(counts.split(',')))
+}
+
+/// `3 passed, 0 failed`, and nothing else.
+fn scenarios(line: &str) -> Option<Counts> {
+    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
+    Some(Counts { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
 fn sum<'a>(parts: impl Iterator<Item = &'a str>) -> Counts {
@@ -65,6 +71,12 @@ mod tests {
         check("test result: FAILED. 1 passed; 4 failed; 0 ignored; 0 measured", 1, 4);
         check("=================== 12 passed in 3.21s ===================", 12, 0);
         check("=== 2 failed, 3 passed, 1 error in 0.10s ===", 3, 3);
+    }
+
+    #[test]
+    fn reads_what_scenarios_end_with() {
+        check("12 passed, 1 failed", 12, 1);
+        check("=== a passed, 1 failed", 0, 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod ci;
 mod cluster;
 mod counts;
 mod e2e;
+mod images;
 mod process;
 mod tidy;
 mod tools;
@@ -31,11 +32,15 @@ enum Command {
     Ci(ci::Options),
     /// Check dependency arrows, purity, file and function sizes, words, manifests and the changelog.
     Tidy,
-    /// Build `boyle` and run the black-box tests against it.
+    /// Build `boyle` and run the black-box tests against it, as processes and on a cluster with three nodes.
     E2e(e2e::Options),
     /// Run a real Kubernetes on this machine, without Docker: to try Boyle out, and for its tests.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Make Boyle's container images, as tar files in OCI's layout, without Docker.
+    ///
+    /// The same sources give the same digest. They hold the program, the C library and certificates, and no shell.
+    Image(images::Options),
     /// Install the pinned cargo tools that `ci` needs, outside the repository, when they are missing.
     Tools,
 }
@@ -56,7 +61,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ci(options) => ci::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::E2e(options) => e2e::run(&workspace, &options),
-        Command::Cluster(command) => cluster::run(&command),
+        Command::Cluster(command) => cluster::run(&workspace, &command),
+        Command::Image(options) => images::run(&workspace, &options),
         Command::Tools => tools::install(&workspace).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,3 @@
+module boyle.dev/cluster/probe
+
+go 1.26
