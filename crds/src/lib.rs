@@ -7,6 +7,7 @@ mod check;
 mod condition;
 mod manifest;
 mod quantity;
+mod reference;
 mod request;
 mod rules;
 mod schema;
@@ -22,6 +23,7 @@ pub use condition::{
 };
 pub use manifest::{MANIFEST_BYTES_MAX, Manifest, Metadata, ParseError, parse_yaml};
 pub use quantity::{Decimal, Quantity, QuantityError, parse_duration};
+pub use reference::{DEFINITION_FILE, REFERENCE_FILE, definition, reference};
 pub use request::{CostRequest, DeploymentRequest, ObjectivesRequest, ReplicaRange, to_request};
 pub use rules::AGENT_CONTAINER;
 pub use source::{ModelSource, SourceError};

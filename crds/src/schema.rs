@@ -1,6 +1,6 @@
 //! The OpenAPI schema of the resource, made structural as the API server wants it.
 
-use crate::rules;
+use crate::rules::{self, Reserved};
 use crate::spec::{ModelDeployment, ModelDeploymentSpec};
 use crate::status::ModelDeploymentStatus;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -14,7 +14,8 @@ const OVERLAY_NAME_LENGTH_MAX: u32 = 317;
 /// Resources of a container: CPU, memory, storage and a few devices.
 const RESOURCES_MAX: u32 = 16;
 /// What Kubernetes reads as a quantity.
-const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+const QUANTITY: &str =
+    r"^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+]?[0-9]{1,2})?$";
 /// Longest quantity as text.
 const QUANTITY_LENGTH_MAX: u32 = 32;
 
@@ -80,6 +81,10 @@ fn make_structural(value: &mut Value) {
     if object.get("format").and_then(Value::as_str).is_some_and(|it| it.starts_with("uint")) {
         object.insert("format".to_owned(), "int64".into());
     }
+    // Lines end where our source does, which is nothing to a reader.
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
     object.values_mut().for_each(make_structural);
 }
 
@@ -119,6 +124,7 @@ pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
                 "x-kubernetes-int-or-string": true,
                 "anyOf": [{"type": "integer"}, {"type": "string"}],
                 "pattern": QUANTITY,
+                "minimum": 0,
                 "maxLength": QUANTITY_LENGTH_MAX,
             },
         })
@@ -184,10 +190,7 @@ pub(crate) fn template(_: &mut SchemaGenerator) -> Schema {
         },
     });
     for field in rules::POD_FIELDS_RESERVED {
-        spec["properties"][field.name] = json!({
-            "description": "Boyle's own; leave it out.",
-            "x-kubernetes-preserve-unknown-fields": true,
-        });
+        spec["properties"][field.name] = reserved(field, "Boyle's own; leave it out.");
     }
     json_schema!({
         "type": "object",
@@ -205,6 +208,24 @@ pub(crate) fn template(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A field that is only looked for; bounded, so that looking is cheap.
+fn reserved(field: &Reserved, description: &str) -> Value {
+    let mut schema = json!({"type": field.kind, "description": description});
+    match field.kind {
+        "array" => {
+            schema["maxItems"] = OVERLAY_ENTRIES_MAX.into();
+            schema["items"] = match field.name {
+                "ports" => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+                _ => json!({"type": "string"}),
+            };
+        }
+        "string" => schema["maxLength"] = OVERLAY_NAME_LENGTH_MAX.into(),
+        "object" => schema["x-kubernetes-preserve-unknown-fields"] = true.into(),
+        _ => (),
+    }
+    schema
+}
+
 fn container() -> Value {
     let mut properties = Map::new();
     properties.insert(
@@ -220,12 +241,8 @@ fn container() -> Value {
         }),
     );
     for field in rules::AGENT_FIELDS_RESERVED {
-        properties.entry(field.name).or_insert_with(|| {
-            json!({
-                "description": "For containers beside the agent.",
-                "x-kubernetes-preserve-unknown-fields": true,
-            })
-        });
+        let described = reserved(field, "Only for containers beside the agent.");
+        properties.entry(field.name).or_insert(described);
     }
     properties.insert(
         "env".to_owned(),

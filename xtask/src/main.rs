@@ -3,6 +3,7 @@
 mod ci;
 mod cluster;
 mod counts;
+mod crdgen;
 mod e2e;
 mod images;
 mod process;
@@ -34,6 +35,8 @@ enum Command {
     Tidy,
     /// Build `boyle` and run the black-box tests against it, as processes and on a cluster with three nodes.
     E2e(e2e::Options),
+    /// Write the CustomResourceDefinition and its reference page from the types in `crds`.
+    Crdgen(crdgen::Options),
     /// Run a real Kubernetes on this machine, without Docker: to try Boyle out, and for its tests.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -63,6 +66,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::E2e(options) => e2e::run(&workspace, &options),
         Command::Cluster(command) => cluster::run(&workspace, &command),
         Command::Image(options) => images::run(&workspace, &options),
+        Command::Crdgen(options) => crdgen::run(&workspace, &options),
         Command::Tools => tools::install(&workspace).map(|()| ExitCode::SUCCESS),
     }
 }

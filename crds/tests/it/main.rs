@@ -1,5 +1,8 @@
-//! The resource's tests: good manifests, a table of bad ones with their messages, and hostile bytes.
+//! The resource's tests: good manifests, tables of bad ones, a real API server, and hostile bytes.
 
+mod api_server;
 mod bad;
+mod generated;
 mod good;
 mod hostile;
+mod tables;
