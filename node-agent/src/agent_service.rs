@@ -3,6 +3,7 @@
 use crate::board::Board;
 use crate::closing::{Closing, UntilClosing};
 use crate::describe;
+use crate::expert_files::{ExpertFiles, ExpertStreams};
 use crate::registry::{AssignError, Registry};
 use proto::refusal::{ASSIGN_REFUSAL, NEEDS_RESTART, WRONG_MODEL};
 use proto::v1::agent_server::Agent;
@@ -12,7 +13,8 @@ use proto::v1::{
 };
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio_stream::wrappers::WatchStream;
+use tokio::sync::watch;
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
@@ -22,6 +24,8 @@ use tonic::{Request, Response, Status};
 pub struct AgentService {
     pub registry: Arc<Registry>,
     pub board: Arc<Board>,
+    pub expert_files: watch::Receiver<Option<Arc<ExpertFiles>>>,
+    pub expert_streams: ExpertStreams,
     /// Its change ends streams that would never end by themselves.
     pub closing: Closing,
 }
@@ -56,13 +60,15 @@ impl Agent for AgentService {
         Ok(Response::new(Box::pin(UntilClosing::new(statuses, self.closing.clone()))))
     }
 
-    type FetchExpertStream = tokio_stream::Empty<Result<ExpertChunk, Status>>;
+    type FetchExpertStream = ReceiverStream<Result<ExpertChunk, Status>>;
 
     async fn fetch_expert(
         &self,
-        _: Request<FetchExpertRequest>,
+        request: Request<FetchExpertRequest>,
     ) -> Result<Response<Self::FetchExpertStream>, Status> {
-        Err(Status::not_found("this agent hands out no experts yet; read them from the source"))
+        let files = self.expert_files.borrow().clone();
+        let files = files.ok_or_else(|| Status::not_found("this agent has no experts yet"))?;
+        Ok(Response::new(self.expert_streams.open(&files, request.get_ref())?))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<AgentStatus>, Status> {

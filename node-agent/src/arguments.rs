@@ -1,6 +1,8 @@
 //! Flags and environment of the daemon.
 
 use crate::embedded::EmbeddedModel;
+use crate::fetch::{Space, available_bytes};
+use crate::secret::Secret;
 use proto::tls::{PlaintextReach, Security};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -70,6 +72,9 @@ pub struct ModelArguments {
     /// The hub's or the object store's URL, when it is not the public one.
     #[arg(long = "model-endpoint", env = "BOYLE_MODEL_ENDPOINT")]
     pub endpoint: Option<String>,
+    /// Token for an hf:// source whose model is private or gated.
+    #[arg(long = "hub-token", env = "HF_TOKEN", hide_env_values = true)]
+    pub hub_token: Option<Secret>,
 }
 
 /// Where volumes with models are mounted unless something else is said.
@@ -87,6 +92,8 @@ pub struct AgentConfig {
     pub embedded: &'static [EmbeddedModel],
     pub memory_bytes: Option<u64>,
     pub shutdown_grace: Duration,
+    /// Tells how much a volume can take.
+    pub space: Space,
     /// Of the gRPC server and of the links to peers.
     pub security: Security,
 }
@@ -101,6 +108,7 @@ impl AgentConfig {
             embedded: &[],
             memory_bytes: None,
             shutdown_grace: Duration::from_secs(SHUTDOWN_SECONDS),
+            space: available_bytes,
             security: Security::Plaintext,
         }
     }

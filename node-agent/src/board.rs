@@ -64,6 +64,12 @@ impl Board {
         });
     }
 
+    /// Bytes of the model on disk, and how many there will be.
+    pub fn fetch(&self, bytes_loaded: u64, bytes_total: u64) {
+        let fetch = Some(v1::LoadProgress { bytes_loaded, bytes_total });
+        self.status.send_modify(|status| status.fetch = fetch);
+    }
+
     /// Bytes loaded so far, and how many it will be.
     pub fn progress(&self, bytes_loaded: u64, bytes_total: u64) {
         let load = Some(v1::LoadProgress { bytes_loaded, bytes_total });

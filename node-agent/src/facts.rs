@@ -27,12 +27,13 @@ pub enum FactsError {
 ///
 /// # Errors
 /// [`FactsError`] naming file, field or tensor: also when the tokeniser or the template could not be used later.
-pub fn read(directory: &Path, revision: &str) -> Result<ModelFacts, FactsError> {
+pub fn read(directory: &Path, revision: &str) -> Result<(ModelLoader, ModelFacts), FactsError> {
     // Sizes in memory are those of the path that this machine takes when nothing else is asked for.
     let loader = ModelLoader::open(directory, KernelPath::best())?;
     Tokenizer::open(directory)?;
     ChatTemplate::open(directory)?;
-    Ok(of(&loader, directory, revision)?)
+    let facts = of(&loader, directory, revision)?;
+    Ok((loader, facts))
 }
 
 /// The facts of an opened model.

@@ -59,6 +59,54 @@ pub const EXCHANGE_SECONDS_BUCKETS: [f64; 12] =
 /// and a source that refuses is not pressed.
 pub const SOURCE_RETRY_MIN: Duration = Duration::from_secs(2);
 pub const SOURCE_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Connecting to a source, over a slow network and a proxy.
+pub const SOURCE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A source that says nothing for so long has lost us; the request is sent again from where it broke.
+pub const SOURCE_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Redirects of one request; a hub has one or two.
+pub const SOURCE_REDIRECTS_MAX: usize = 5;
+/// Small requests at once while a source is listed.
+pub const SOURCE_REQUESTS_MAX: usize = 8;
+/// Longest description of a repository: some hundred bytes for each of some thousand files.
+pub const HUB_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How long an address that the hub redirected to is used again; signatures in it hold for an hour or so.
+pub const HUB_LOCATION_AGE_MAX: Duration = Duration::from_secs(300);
+/// Requests for weights at once: enough to fill a fast network over long ways. Each holds one buffer.
+pub const FETCH_CONCURRENCY: usize = 8;
+/// Bytes that are written at once.
+pub const FETCH_BUFFER_BYTES: usize = 1 << 20;
+/// Longest request: short enough that all of them end at about the same time, long enough that asking costs nothing.
+pub const FETCH_PIECE_BYTES: u64 = 64 << 20;
+/// Unneeded bytes between two needed ranges that are fetched rather than asked around.
+pub const FETCH_GAP_BYTES: u64 = 16 << 10;
+/// Attempts of one request without a single byte; beyond it the whole fetch waits, and says why.
+pub const FETCH_ATTEMPTS_MAX: u32 = 6;
+/// Wait before a request is sent again; it doubles up to the maximum.
+pub const FETCH_BACKOFF_MIN: Duration = Duration::from_millis(200);
+pub const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A crash loses at most this much of a fetch.
+pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an agent looks whether another one on its volume has finished fetching.
+pub const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// First read of a safetensors file: most headers fit.
+pub const HEADER_FIRST_BYTES: u64 = 64 << 10;
+/// Longest file beside the weights; the largest tokenisers have some 20 MB.
+pub const TEXT_FILE_BYTES_MAX: u64 = 64 << 20;
+
+// -- experts from peers
+
+/// Part of a tensor in one message.
+pub const EXPERT_CHUNK_BYTES: usize = 256 << 10;
+/// Chunks that wait for one stream's flow control.
+pub const EXPERT_CHUNKS_WAITING_MAX: usize = 4;
+/// Experts that are handed out at once; one more is refused and comes from the source.
+pub const EXPERT_STREAMS_MAX: usize = 8;
+/// Experts that are asked for at once.
+pub const PEER_FETCHES_MAX: usize = 4;
+/// Peers that are asked for one expert before the source is.
+pub const PEERS_ASKED_MAX: usize = 3;
+/// A peer that sends nothing for so long is no help.
+pub const PEER_CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
 // -- assignments
 

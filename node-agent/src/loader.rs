@@ -6,9 +6,13 @@ use crate::describe;
 use crate::driver::{self, Command, EngineGone, Hooks};
 use crate::engine_watch::EngineWatch;
 use crate::exchange::{Hello, Links, Resident};
-use crate::library::{Library, LibraryWatch};
+use crate::expert_files::ExpertFiles;
+use crate::fetch::{FetchError, Progress};
+use crate::library::{Library, LibraryWatch, Needs};
+use crate::limits::{SOURCE_RETRY_MAX, SOURCE_RETRY_MIN};
 use crate::metrics::Metrics;
 use crate::model_files::{self, Files, FilesError, LoadedModel};
+use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::self_test;
 use crate::serving::{ModelVocabulary, Serving};
@@ -34,6 +38,7 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     pub engine: Arc<EngineWatch>,
     pub library: LibraryWatch,
+    pub expert_files: watch::Sender<Option<Arc<ExpertFiles>>>,
     pub resident: watch::Sender<Option<Arc<Resident>>>,
     pub serving: watch::Sender<Option<Arc<Serving>>>,
     pub fatal: mpsc::Sender<String>,
@@ -46,6 +51,14 @@ struct Loaded {
     links: Links,
     serving: Arc<Serving>,
     fingerprint: String,
+    library: Option<Arc<Library>>,
+}
+
+/// Whether a failed load is tried again without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Later,
+    No,
 }
 
 /// An assignment that did not come into effect.
@@ -57,10 +70,27 @@ enum LoadError {
     Panicked { generation: u64, reason: String },
     #[error("the system has no thread left for the engine")]
     Thread(#[from] std::io::Error),
+    #[error("the weights of generation {generation} cannot be fetched")]
+    Fetch { generation: u64, source: Box<FetchError> },
     #[error(transparent)]
     Engine(#[from] EngineGone),
     #[error("the task that fetches the model stopped")]
     LibraryGone,
+}
+
+impl LoadError {
+    /// What is wrong outside may be mended there; what is wrong in the assignment needs another one.
+    fn again(&self) -> Again {
+        match self {
+            Self::Fetch { source, .. } if !source.is_about_content() => Again::Later,
+            Self::Fetch { .. }
+            | Self::Files { .. }
+            | Self::Panicked { .. }
+            | Self::Thread(_)
+            | Self::Engine(_)
+            | Self::LibraryGone => Again::No,
+        }
+    }
 }
 
 impl Loader {
@@ -68,18 +98,33 @@ impl Loader {
     pub async fn run(self) {
         let mut wanted = self.registry.wanted();
         let mut loaded: Option<Loaded> = None;
+        let mut pause = SOURCE_RETRY_MIN;
         loop {
             let assignment = wanted.borrow_and_update().clone();
-            if let Some(assignment) = assignment {
-                loaded = self.apply(loaded, &assignment).await;
+            let mut again = Again::No;
+            if let Some(assignment) = &assignment {
+                (loaded, again) = self.apply(loaded, assignment).await;
             }
-            if wanted.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = wanted.changed() => match changed {
+                    Ok(()) => pause = SOURCE_RETRY_MIN,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep(pause), if again == Again::Later => {
+                    pause = (pause * 2).min(SOURCE_RETRY_MAX);
+                    if let Some(assignment) = &assignment {
+                        self.registry.retrying(assignment).await;
+                    }
+                }
             }
         }
     }
 
-    async fn apply(&self, loaded: Option<Loaded>, assignment: &Arc<Assignment>) -> Option<Loaded> {
+    async fn apply(
+        &self,
+        loaded: Option<Loaded>,
+        assignment: &Arc<Assignment>,
+    ) -> (Option<Loaded>, Again) {
         let generation = assignment.generation;
         let began = Instant::now();
         self.metrics.experts_assigned.set(assignment.own_experts().len() as i64);
@@ -104,41 +149,31 @@ impl Loader {
             None => {
                 self.metrics.model_load_seconds.set(began.elapsed().as_secs_f64());
                 tracing::info!(generation, "the assignment is in effect");
+                (loaded, Again::No)
             }
             Some(error) => {
                 let reason = describe(&error);
                 tracing::error!(generation, reason, "the assignment cannot be loaded");
                 self.board.failed(&reason);
+                (loaded, error.again())
             }
         }
-        loaded
     }
 
     async fn first(&self, assignment: &Arc<Assignment>) -> Result<Loaded, LoadError> {
         let settings = &assignment.binding.settings;
         self.board.loading(assignment.generation, &settings.kernel_path.to_string());
-        let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
         let library = self.library(assignment).await?;
-        let directory = directory(assignment, library.as_deref());
+        self.fetch(library.as_deref(), Needs::Everything, assignment).await?;
         let LoadedModel { loader, text, executor, experts, facts } =
-            blocking(assignment.generation, move || {
-                let facts = library.as_ref().map(|library| &library.facts);
-                let files = Files { directory: &directory, facts };
-                model_files::load(&job, files, &|done, total| board.progress(done, total))
-            })
-            .await?;
+            self.read(library.clone(), assignment).await?;
         self.board.model(&facts);
         // Rows of the embedding beyond the tokeniser's ids are padding, ids beyond the embedding have no row.
         let vocab_size = loader.config().vocab_size.min(text.tokenizer.vocab_size());
         let vocabulary = ModelVocabulary { tokenizer: Arc::clone(&text.tokenizer), vocab_size };
         let pulse = executor.pulse();
-        let engine = new_engine(
-            assignment,
-            &loader,
-            executor,
-            Arc::<ExpertStore>::clone(&experts),
-            vocabulary,
-        );
+        let shared: SharedExperts = Arc::<ExpertStore>::clone(&experts);
+        let engine = new_engine(assignment, &loader, executor, shared, vocabulary);
         let hooks = Hooks {
             board: Arc::clone(&self.board),
             metrics: Arc::clone(&self.metrics),
@@ -154,9 +189,14 @@ impl Loader {
             vocab_size,
             commands.clone(),
         ));
-        let links = Links::new(commands, Arc::clone(&self.metrics), self.security.clone());
-        let fingerprint = facts.fingerprint;
-        let mut loaded = Loaded { files: Arc::new(loader), experts, links, serving, fingerprint };
+        let mut loaded = Loaded {
+            files: Arc::new(loader),
+            experts,
+            links: Links::new(commands, Arc::clone(&self.metrics), self.security.clone()),
+            serving,
+            fingerprint: facts.fingerprint,
+            library,
+        };
         self.take_effect(&mut loaded, assignment).await?;
         self.serving.send_replace(Some(Arc::clone(&loaded.serving)));
         let (serving, board) = (Arc::clone(&loaded.serving), Arc::clone(&self.board));
@@ -164,11 +204,47 @@ impl Loader {
         Ok(loaded)
     }
 
+    async fn read(
+        &self,
+        library: Option<Arc<Library>>,
+        assignment: &Arc<Assignment>,
+    ) -> Result<LoadedModel, LoadError> {
+        let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
+        let directory = directory(assignment, library.as_deref());
+        blocking(assignment.generation, move || {
+            let facts = library.as_ref().map(|library| &library.facts);
+            let files = Files { directory: &directory, facts };
+            model_files::load(&job, files, &|done, total| board.progress(done, total))
+        })
+        .await
+    }
+
+    /// Makes local what the assignment needs; nothing to do for files that are here.
+    async fn fetch(
+        &self,
+        library: Option<&Library>,
+        needs: Needs,
+        assignment: &Arc<Assignment>,
+    ) -> Result<(), LoadError> {
+        let Some(library) = library else { return Ok(()) };
+        let board = Arc::clone(&self.board);
+        let progress = Progress::new(move |done, total| board.fetch(done, total));
+        let peers = Peers {
+            assignment: Arc::clone(assignment),
+            fingerprint: library.facts.fingerprint.clone(),
+            security: self.security.clone(),
+        };
+        let fetched = library.ensure(needs, &assignment.own_experts(), &peers, &progress).await;
+        let generation = assignment.generation;
+        fetched.map_err(|source| LoadError::Fetch { generation, source: Box::new(source) })
+    }
+
     async fn replace(
         &self,
         loaded: &mut Loaded,
         assignment: &Arc<Assignment>,
     ) -> Result<(), LoadError> {
+        self.fetch(loaded.library.as_deref(), Needs::Experts, assignment).await?;
         let (files, previous) = (Arc::clone(&loaded.files), Arc::clone(&loaded.experts));
         let (job, board) = (Arc::clone(assignment), Arc::clone(&self.board));
         loaded.experts = blocking(assignment.generation, move || {
@@ -214,6 +290,12 @@ impl Loader {
             fingerprint: loaded.fingerprint.clone(),
         };
         let addresses = experts.resident();
+        let remote = loaded.library.as_ref().and_then(|library| library.remote.as_ref());
+        self.expert_files.send_replace(Some(Arc::new(ExpertFiles {
+            fingerprint: loaded.fingerprint.clone(),
+            headers: Arc::clone(&loaded.files),
+            folder: remote.map(|remote| Arc::clone(&remote.folder)),
+        })));
         self.resident.send_replace(Some(Arc::new(Resident { hello: hello.clone(), experts })));
         let context_length = assignment.binding.settings.context_length;
         self.board.resident(assignment.generation, context_length, &addresses);

@@ -8,6 +8,10 @@ use prometheus::{
 use proto::v1::{AgentPhase, AgentStatus};
 use std::time::Duration;
 
+/// Labels of `fetched_bytes`.
+pub const FROM_SOURCE: &str = "source";
+pub const FROM_PEER: &str = "peer";
+
 /// Before every name.
 const PREFIX: &str = "boyle_agent";
 
@@ -22,6 +26,9 @@ pub struct Metrics {
     pub exchange_rows_sent: IntCounter,
     pub experts_assigned: IntGauge,
     pub model_load_seconds: Gauge,
+    /// By where they came from: [`FROM_SOURCE`] or [`FROM_PEER`].
+    pub fetched_bytes: IntCounterVec,
+    pub fetch_retries: IntCounter,
     copied: Copied,
 }
 
@@ -122,6 +129,13 @@ impl Metrics {
                 .gauge("experts_assigned", "Experts that the last assignment gives this agent.")?,
             model_load_seconds: make
                 .float("model_load_seconds", "How long the last load took, fetching included.")?,
+            fetched_bytes: make.counters(
+                "fetched_bytes_total",
+                "Bytes of the model fetched, by where they came from: source or peer.",
+                "from",
+            )?,
+            fetch_retries: make
+                .counter("fetch_retries_total", "Requests to the model's source sent again.")?,
             copied: Copied::new(&make)?,
             registry,
         })

@@ -124,6 +124,13 @@ impl Registry {
         Ok(generation)
     }
 
+    /// The loader tries the recorded assignment again by itself.
+    pub async fn retrying(&self, assignment: &Assignment) {
+        let mut state = self.state.lock().await;
+        state.binding.get_or_insert_with(|| assignment.binding.clone());
+        state.last_load = LastLoad::Fine;
+    }
+
     /// The loader could not load the first assignment: the process is bound to nothing.
     pub async fn first_load_failed(&self) {
         let mut state = self.state.lock().await;

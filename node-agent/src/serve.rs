@@ -8,8 +8,11 @@ use crate::describe;
 use crate::embedded::EmbeddedModel;
 use crate::engine_watch::EngineWatch;
 use crate::exchange::{ExchangeService, PeerCalls, Workers};
+use crate::expert_files::ExpertStreams;
+use crate::fetch::available_bytes;
 use crate::generation_service::GenerationService;
-use crate::library::{Librarian, LibraryOptions};
+use crate::librarian::Librarian;
+use crate::library::LibraryOptions;
 use crate::limits::{
     CLOSE_GRACE, EXPERT_WORKERS, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
 };
@@ -100,6 +103,7 @@ pub fn run(
         embedded,
         memory_bytes,
         shutdown_grace: Duration::from_secs(shutdown_seconds),
+        space: available_bytes,
         security,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -226,8 +230,14 @@ async fn assemble(config: AgentConfig) -> Result<Parts, AgentError> {
         calls: Arc::clone(&calls),
         closing: closing.clone(),
     };
-    let agent =
-        AgentService { registry: Arc::clone(&registry), board: Arc::clone(&board), closing };
+    let (files_sender, expert_files) = watch::channel(None);
+    let agent = AgentService {
+        registry: Arc::clone(&registry),
+        board: Arc::clone(&board),
+        expert_files,
+        expert_streams: ExpertStreams::default(),
+        closing,
+    };
     let loader = Loader {
         agent_id: config.agent_id,
         security: config.security,
@@ -237,12 +247,18 @@ async fn assemble(config: AgentConfig) -> Result<Parts, AgentError> {
         engine: Arc::clone(&engine),
         library,
         resident: resident_sender,
+        expert_files: files_sender,
         serving: serving_sender,
         fatal: fatal_sender,
     };
     let generation = GenerationService::new(Arc::clone(&board), serving.clone());
     let services = Services { agent, generation, exchange };
-    let librarian = Librarian { options, board: Arc::clone(&board), library: library_sender };
+    let librarian = Librarian {
+        options,
+        board: Arc::clone(&board),
+        metrics: Arc::clone(&metrics),
+        library: library_sender,
+    };
     let probes = Probes { board: Arc::clone(&board), engine, metrics, serving };
     let shutdown = Shutdown { board, registry, calls, grace: config.shutdown_grace };
     Ok(Parts { services, loader, librarian, probes, shutdown, close, fatal })

@@ -348,3 +348,11 @@ pub fn copy_model(target: &Path) {
         }
     }
 }
+
+/// The value of a metric; `name` with its labels.
+pub fn probe_value(metrics: &str, name: &str) -> f64 {
+    let line =
+        metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|it| it.starts_with(' ')));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}

@@ -1,15 +1,7 @@
 //! What the kubelet and Prometheus see.
 
-use crate::cluster::{Cluster, questions};
+use crate::cluster::{Cluster, probe_value, questions};
 use proto::v1::DrainRequest;
-
-/// The value of a metric; `name` with its labels.
-fn value(metrics: &str, name: &str) -> f64 {
-    let line =
-        metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|it| it.starts_with(' ')));
-    let line = line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_is_ready_between_its_self_test_and_its_drain() {
@@ -19,7 +11,7 @@ async fn an_agent_is_ready_between_its_self_test_and_its_drain() {
     let (code, body) = agent.probe("/readyz").await;
     assert_eq!(code, 503);
     assert!(body.contains("no assignment"), "{body}");
-    assert_eq!(value(&agent.probe("/metrics").await.1, "boyle_agent_ready"), 0.0);
+    assert_eq!(probe_value(&agent.probe("/metrics").await.1, "boyle_agent_ready"), 0.0);
 
     agent.assign(idle.assignment(agent, 1)).await.unwrap();
     agent.ready(1).await;
@@ -46,7 +38,7 @@ async fn metrics_follow_the_work() {
         .await;
     let (code, metrics) = agent.probe("/metrics").await;
     assert_eq!(code, 200);
-    let value = |name: &str| value(&metrics, &format!("boyle_agent_{name}"));
+    let value = |name: &str| probe_value(&metrics, &format!("boyle_agent_{name}"));
     assert_eq!(value("generation_tokens_total"), tokens + 1.0);
     assert_eq!(value("prompt_tokens_total"), answer.prompt_token_ids.len() as f64 + 1.0);
     assert_eq!(value("experts_assigned"), 32.0);
