@@ -1,7 +1,11 @@
-//! Tests of the operator.
+//! The operator against a real API server with pods that are processes; what it draws; its chart.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect")]
 
 mod chart;
 mod deployment_metrics;
+mod election;
+mod faults;
+mod life;
 mod prices;
 mod render;
+mod support;
