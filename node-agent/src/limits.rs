@@ -179,6 +179,7 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait before the first new connect; it doubles up to the maximum. A restarted process is back within a second.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 pub const RECONNECT_MAX: Duration = Duration::from_secs(1);
-/// HTTP/2 pings: a partitioned peer is noticed after both together. Calls have deadlines of their own.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// HTTP/2 pings: a partitioned peer is noticed after both together. Calls
+/// have deadlines of their own. Pings are answered by threads that do not compute, so that busy cores delay them little.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(2_500);

@@ -13,8 +13,9 @@ const QUEUE_MAX: u32 = 256;
 /// The KV cache takes at most one part in this many of an agent's memory.
 const KV_CACHE_SHARE: u64 = 4;
 /// Patience with one copy of an expert. A dead peer is noticed at once by its closed connection; this is for one
-/// that hangs, and long enough that a machine with all cores busy is not taken for one.
-const EXPERT_DEADLINE_MS: u32 = 2_000;
+/// that hangs or lost its power, and every stream of the others stands still for so long, once. Long enough that a
+/// machine with all cores busy is rarely taken for one; if it is, another copy answers too, and the first answer counts.
+const EXPERT_DEADLINE_MS: u32 = 1_000;
 
 /// The kernel path that lets each agent take the best that its processor has.
 pub const KERNEL_PATH_AUTO: &str = "auto";
