@@ -4,6 +4,7 @@ use crate::board::Board;
 use crate::exchange::PeerCalls;
 use crate::limits::{PEERS_QUIET, STATUS_INTERVAL};
 use crate::registry::Registry;
+use proto::v1::AgentPhase;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,15 +18,29 @@ pub struct Shutdown {
     pub grace: Duration,
 }
 
+/// Whether somebody has drained the agent before it was stopped: whoever did has moved its experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    Given,
+    None,
+}
+
 impl Shutdown {
     /// Waits for `signal`, takes no new sequences from then on, and returns when nobody needs the agent any more: its
-    /// sequences have ended, peers call no experts, and the plan has another copy of each.
+    /// sequences have ended, peers call no experts, and the plan has another copy of each or has moved them.
     pub async fn run(self, signal: impl Future<Output = ()>) {
         signal.await;
+        let notice = match self.board.phase() {
+            AgentPhase::Draining => Notice::Given,
+            AgentPhase::Unassigned
+            | AgentPhase::Loading
+            | AgentPhase::Ready
+            | AgentPhase::Failed => Notice::None,
+        };
         tracing::info!(sequences = self.board.sequences(), "stopping");
         self.board.drain();
         let unneeded = async {
-            while self.is_needed() {
+            while self.is_needed(notice) {
                 tokio::time::sleep(STATUS_INTERVAL).await;
             }
         };
@@ -38,9 +53,9 @@ impl Shutdown {
         }
     }
 
-    fn is_needed(&self) -> bool {
+    fn is_needed(&self, notice: Notice) -> bool {
         self.board.sequences() > 0
-            || self.holds_an_only_copy()
+            || notice == Notice::None && self.holds_an_only_copy()
             || !self.calls.quiet_for(PEERS_QUIET)
     }
 

@@ -26,6 +26,9 @@ const DATA_DIRECTORY: &str = "/var/lib/boyle";
 const DATA_VOLUME: &str = "data";
 /// An agent answers its sequences' routers and exits long before; this is for one that does not.
 const TERMINATION_SECONDS: i64 = 120;
+/// The longest that a stopping agent goes on for its sequences and for peers that still need its experts; the rest of
+/// its grace is for closing.
+const SHUTDOWN_SECONDS: i64 = TERMINATION_SECONDS - 20;
 /// Of the scheduler's weights the largest: copies on one host are lost together.
 const SPREAD_WEIGHT: i32 = 100;
 
@@ -162,6 +165,7 @@ fn variables(target: &Target) -> Vec<EnvVar> {
         variable("BOYLE_STATE_DIRECTORY", format!("{DATA_DIRECTORY}/state")),
         variable("BOYLE_MODEL_DIRECTORY", format!("{DATA_DIRECTORY}/models")),
         variable("BOYLE_TLS_DIRECTORY", TLS_DIRECTORY),
+        variable("BOYLE_SHUTDOWN_SECONDS", SHUTDOWN_SECONDS.to_string()),
     ];
     variables.extend(model_files::variables(target));
     variables.extend(memory_variable(target));
