@@ -62,6 +62,8 @@ pub struct AgentLoad {
     pub waiting: u32,
     pub cache_used: u32,
     pub cache_total: u32,
+    /// Generated, over the last seconds.
+    pub tokens_per_second: u32,
 }
 
 /// What is known of one router.
@@ -94,13 +96,23 @@ pub struct ScaleMemory {
     pub routers: Track,
     /// When an agent was last on its way up: latencies measured before say nothing about the pool that there is now.
     pub coming_at: Option<Moment>,
+    /// What one agent is known to do at most.
+    pub capacity: Option<Capacity>,
+}
+
+/// Tokens a second of an agent in a pool that was short. Few sequences run on an agent until it is nearly full, so
+/// only this tells what a smaller pool would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    pub tokens_per_second: u32,
+    pub at: Moment,
 }
 
 impl ScaleMemory {
     /// Begins with what there is.
     pub fn starting_at(agents: u32, routers: u32) -> Self {
         let track = |wanted| Track { wanted, ..Track::default() };
-        Self { agents: track(agents), routers: track(routers), coming_at: None }
+        Self { agents: track(agents), routers: track(routers), ..Self::default() }
     }
 }
 
@@ -110,6 +122,8 @@ pub struct Track {
     pub wanted: u32,
     /// Since when more would be better, without a break.
     pub short_since: Option<Moment>,
+    /// What waited then: a queue that shrinks needs only time.
+    pub short_with: u32,
     /// Since when fewer would do, without a break, and the most that would have been needed since.
     pub ample_since: Option<Moment>,
     pub ample_with: u32,

@@ -2,19 +2,20 @@
 
 use crate::routers::{RouterDuty, RouterWords};
 use crate::signals::Counters;
+use crate::substrate::Wanted;
 use planner::cost::{Cost, CostMeter};
 use planner::moment::Moment;
 use planner::plan::Plan;
 use planner::scale::{self, ScaleChange, ScaleInput, ScaleMemory, Signals, scale};
 use planner::spec::Goal;
 
-use crate::substrate::Wanted;
-
 /// Numbers through time.
 #[derive(Debug, Default)]
 pub struct Numbers {
     /// `None` until it is known what exists: a start is no reason to begin from the minimum.
     memory: Option<ScaleMemory>,
+    /// While it is a candidate: as many as serve elsewhere.
+    least: u32,
     meter: CostMeter,
     counters: Counters,
 }
@@ -44,6 +45,11 @@ impl Numbers {
         self.memory = Some(ScaleMemory::starting_at(agents, goal.routers.clamp(routers)));
     }
 
+    /// A candidate has at least this many agents, within its range, so that what it takes over does not swamp it.
+    pub fn want_at_least(&mut self, agents: u32) {
+        self.least = agents;
+    }
+
     /// Decides; empty when everything stays.
     pub fn decide(&mut self, circumstances: &Circumstances<'_>) -> Vec<ScaleChange> {
         let Circumstances { now, goal, duty, plan, memory_bytes, signals, words } = *circumstances;
@@ -55,10 +61,19 @@ impl Numbers {
             scale::floor(&plan.facts, &plan.engine, copies, memory_bytes)
         });
         let nothing = Signals::default();
+        let mut agents = goal.agents;
+        match duty {
+            RouterDuty::Active { .. } => self.least = 0,
+            // What is to take over must come up, though nobody asks it for anything yet.
+            RouterDuty::Candidate if plan.is_none() => {
+                agents.min = agents.clamp(self.least.max(1)).max(agents.min);
+            }
+            RouterDuty::Candidate => agents.min = agents.clamp(self.least),
+        }
         let scaled = scale(
             &ScaleInput {
                 now,
-                agents: goal.agents,
+                agents,
                 routers: goal.routers,
                 scaling: &goal.scaling,
                 floor: by_facts.unwrap_or(copies),

@@ -168,6 +168,12 @@ impl<S: Substrate> Reconciler<S> {
         self.highest_seen = self.highest_seen.max(above);
     }
 
+    /// As a candidate it has at least this many agents, within its goal's range: as many as serve now, so that what it
+    /// takes over does not swamp it.
+    pub fn want_at_least(&mut self, agents: u32) {
+        self.numbers.want_at_least(agents);
+    }
+
     /// How patient rollouts are.
     pub fn set_patience(&mut self, patience: Patience) {
         self.patience = patience;

@@ -79,7 +79,14 @@ fn load(status: &AgentStatus) -> AgentLoad {
         waiting: load.sequences_waiting,
         cache_used: load.kv_blocks_used,
         cache_total: load.kv_blocks_total,
+        tokens_per_second: whole(load.generated_tokens_per_second),
     }
+}
+
+/// What is no number, or negative, is nothing.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` does just that.
+fn whole(rate: f32) -> u32 {
+    rate as u32
 }
 
 fn router(word: &RouterOutcome) -> RouterSignal {

@@ -78,6 +78,14 @@ pub struct ProcessSubstrate {
 struct Agent {
     slot: Slot,
     tenure: Tenure,
+    age: Age,
+}
+
+/// Whether an agent runs with what is wanted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Current,
+    Outdated,
 }
 
 /// Whether an agent is wanted.
@@ -104,7 +112,8 @@ impl ProcessSubstrate {
         for name in &names {
             if !self.agents.contains_key(name) {
                 let slot = Slot::new(name.as_str(), self.agent_arguments(name), &self.changed);
-                self.agents.insert(name.clone(), Agent { slot, tenure: Tenure::Stays });
+                self.agents
+                    .insert(name.clone(), Agent { slot, tenure: Tenure::Stays, age: Age::Current });
             }
         }
         for (name, agent) in &mut self.agents {
@@ -113,9 +122,20 @@ impl ProcessSubstrate {
         // A dead agent that is not wanted has nothing to hand over any more.
         self.agents.retain(|_, agent| agent.tenure == Tenure::Stays || agent.slot.is_alive());
         for agent in self.agents.values_mut() {
+            if !agent.slot.is_alive() {
+                agent.age = Age::Current;
+            }
             agent.slot.ensure_started(&self.config)?;
         }
         Ok(())
+    }
+
+    /// Every agent that runs is to be restarted in its turn, as after a change of what agents are started with.
+    pub fn outdate_agents(&mut self) {
+        for agent in self.agents.values_mut() {
+            agent.age = Age::Outdated;
+        }
+        self.changed.notify_one();
     }
 
     fn agent_arguments(&self, name: &AgentId) -> Vec<String> {
@@ -162,6 +182,9 @@ impl ProcessSubstrate {
             SlotCondition::Dead => {}
         }
         observed.reasons.extend(agent_reason(name, &agent.slot));
+        if agent.age == Age::Outdated {
+            observed.inventory.outdated.insert(name.clone());
+        }
         let Some(address) = agent.slot.address() else {
             observed.starting.insert(name.clone());
             return;
@@ -214,9 +237,9 @@ impl Substrate for ProcessSubstrate {
     }
 
     async fn restart(&mut self, agent: &AgentId) -> Result<(), ProcessError> {
-        if let Some(agent) = self.agents.get(agent) {
-            // `ensure` starts the next one.
-            agent.slot.request_stop();
+        // `ensure` starts the next one.
+        if let Some(agent) = self.agents.get_mut(agent) {
+            agent.slot.request_restart();
         }
         Ok(())
     }

@@ -18,7 +18,15 @@ pub struct Slot {
     /// Where a predecessor listened.
     last_address: Option<SocketAddr>,
     restarts: Restarts,
+    ending: Ending,
     changed: Arc<Notify>,
+}
+
+/// Whether the running child was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Unasked,
+    Asked,
 }
 
 /// How the child is.
@@ -41,6 +49,7 @@ impl Slot {
             child: None,
             last_address: None,
             restarts: Restarts::default(),
+            ending: Ending::Unasked,
             changed: Arc::clone(changed),
         }
     }
@@ -83,7 +92,15 @@ impl Slot {
         }
     }
 
-    /// Ends the child at once.
+    /// Asks the child to end, so that a new one takes its place; its end does not count as a death.
+    pub fn request_restart(&mut self) {
+        if self.child.is_some() {
+            self.ending = Ending::Asked;
+            self.request_stop();
+        }
+    }
+
+    /// Ends the child at once, so that a new one takes its place.
     pub fn request_kill(&self) {
         if let Some(child) = &self.child {
             child.request_kill();
@@ -144,7 +161,13 @@ impl Slot {
         let Some(ended) = said.ended else { return };
         self.last_address = said.listening.or(self.last_address);
         tracing::info!(child = self.name, pid = child.pid(), cause = ended.cause, "ended");
-        self.restarts.handle_exit(Instant::now(), ended.lived, ended.cause);
+        match self.ending {
+            Ending::Asked => self.restarts = Restarts::default(),
+            Ending::Unasked => {
+                self.restarts.handle_exit(Instant::now(), ended.lived, ended.cause);
+            }
+        }
+        self.ending = Ending::Unasked;
         self.child = None;
     }
 }

@@ -42,6 +42,17 @@ impl Harness for Processes {
         }
     }
 
+    fn freeze(&self, victim: &AgentDetail) {
+        match &victim.instance {
+            Some(Instance::Process { pid }) => signal(*pid, "STOP"),
+            other => panic!("no process: {other:?}"),
+        }
+    }
+
+    fn outdate(&self, substrate: &mut ProcessSubstrate) {
+        substrate.outdate_agents();
+    }
+
     fn leftovers(&self) -> Vec<String> {
         let pids = writing_below(self.resolved.directory.path());
         pids.iter().map(|pid| format!("pid {pid}")).collect()

@@ -1,7 +1,9 @@
 //! Agents: by queue, KV cache, sequences and latency of those that are ready.
 
 use super::why::{Scalable, ScaleChange, Why};
-use super::{AgentLoad, AgentSignal, RouterLoad, RouterSignal, ScaleInput, ScaleMemory, Track};
+use super::{
+    AgentLoad, AgentSignal, Capacity, RouterLoad, RouterSignal, ScaleInput, ScaleMemory, Track,
+};
 use crate::spec::ReplicaRange;
 use std::time::Duration;
 
@@ -17,6 +19,10 @@ const FULL_PERCENT: u64 = 85;
 const AMPLE_PERCENT: u64 = 70;
 /// The pool at most doubles in one decision: latencies far above the objective say that it is short, not how far.
 const GROWTH_PERCENT_MAX: u64 = 200;
+/// Part of what an agent is known to do at most that it is asked to do in a smaller pool.
+const CAPACITY_PERCENT: u64 = 80;
+/// What an agent was once seen to do at most is tried again after this: other requests may need less of it.
+const CAPACITY_LIFE: Duration = Duration::from_secs(24 * 3_600);
 /// Waiting sequences on each agent that are no queue: they are admitted with the next step.
 const WAITING_FREE: u32 = 1;
 
@@ -29,6 +35,7 @@ struct Pool {
     waiting: u32,
     cache_used: u64,
     cache_total: u64,
+    tokens_per_second: u64,
 }
 
 /// What routers say together.
@@ -102,6 +109,8 @@ fn by_load(
 ) -> Option<(u32, Why)> {
     let now = input.now;
     let since_coming = memory.coming_at.map(|at| now.since(at));
+    memory.capacity = memory.capacity.filter(|it| now.since(it.at) < CAPACITY_LIFE);
+    let capacity = &mut memory.capacity;
     let track = &mut memory.agents;
     // Nothing is known of a pool without a ready agent; one that grows is judged when it has grown.
     if pool.ready == 0 || pool.coming > 0 || since_coming.is_some_and(|passed| passed < SETTLE) {
@@ -116,13 +125,24 @@ fn by_load(
     let more = range.clamp(enough(pool.ready, &pressure));
     if pressure.percent > 100 && more > track.wanted {
         track.ample_since = None;
-        let since = *track.short_since.get_or_insert(now);
-        return (now.since(since) >= SHORT_DELAY).then_some((more, pressure.why));
+        let waiting = pool.waiting.saturating_add(front.held);
+        if track.short_since.is_none() || waiting < track.short_with {
+            (track.short_since, track.short_with) = (Some(now), waiting);
+        }
+        if track.short_since.is_none_or(|since| now.since(since) < SHORT_DELAY) {
+            return None;
+        }
+        let tokens_per_second = narrow(pool.tokens_per_second / u64::from(pool.ready));
+        *capacity = (tokens_per_second > 0).then_some(Capacity { tokens_per_second, at: now });
+        return Some((more, pressure.why));
     }
     track.short_since = None;
     let certain = pool.missing == 0 && front.missing == 0 && front.heard > 0;
     let steady = certain && fresh && input.signals.leaving == 0 && pool.ready >= track.wanted;
-    let needed = if steady { smallest(pool.ready, &pressure) } else { track.wanted };
+    let needed = match steady {
+        true => smallest(pool.ready, &pressure).max(by_capacity(pool, capacity)),
+        false => track.wanted,
+    };
     let (to, ample) = track.ample_for(now, range.clamp(needed))?;
     let due = ample >= input.scaling.scale_down_delay && to < track.wanted;
     due.then_some((to, Why::Ample { seconds: ample.as_secs() }))
@@ -134,9 +154,20 @@ fn enough(ready: u32, pressure: &Pressure) -> u32 {
     narrow((u64::from(ready) * percent).div_ceil(100))
 }
 
-/// The smallest pool that would hold the load with room to spare: with fewer agents each has more to do.
+/// The smallest pool that would hold the load with room to spare: with fewer agents each has more to do. At most half of
+/// them go at once, for what the rest can do is known only when it is seen.
 fn smallest(ready: u32, pressure: &Pressure) -> u32 {
-    narrow((u64::from(ready).saturating_mul(pressure.percent)).div_ceil(AMPLE_PERCENT)).max(1)
+    let enough = u64::from(ready).saturating_mul(pressure.percent).div_ceil(AMPLE_PERCENT);
+    narrow(enough).max(ready.div_ceil(2))
+}
+
+/// Agents that do what is done now, by what one was seen to do at most. One that does more has shown that it can.
+fn by_capacity(pool: &Pool, capacity: &mut Option<Capacity>) -> u32 {
+    let Some(known) = capacity else { return 0 };
+    let each = narrow(pool.tokens_per_second / u64::from(pool.ready.max(1)));
+    known.tokens_per_second = known.tokens_per_second.max(each);
+    let usable = u64::from(known.tokens_per_second).saturating_mul(CAPACITY_PERCENT);
+    narrow(pool.tokens_per_second.saturating_mul(100).div_ceil(usable.max(1)))
 }
 
 fn pressure(
@@ -222,6 +253,7 @@ impl Pool {
             waiting: 0,
             cache_used: 0,
             cache_total: 0,
+            tokens_per_second: 0,
         };
         for signal in input.signals.agents.values() {
             match signal {
@@ -240,6 +272,7 @@ impl Pool {
         self.waiting = self.waiting.saturating_add(load.waiting);
         self.cache_used += u64::from(load.cache_used);
         self.cache_total += u64::from(load.cache_total);
+        self.tokens_per_second += u64::from(load.tokens_per_second);
     }
 }
 

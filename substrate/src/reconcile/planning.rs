@@ -101,25 +101,32 @@ impl<S: Substrate> Reconciler<S> {
         facts: ModelFacts,
         reasons: &mut Vec<Reason>,
     ) {
-        let engine = match self.engine(inventory, &facts) {
-            Ok(engine) => engine,
+        let (mut engine, sized) = match self.engine(inventory, &facts) {
+            Ok(engines) => engines,
             Err(EngineError::ContextTooLong { asked, longest }) => {
                 return reasons.push(Reason::ContextTooLong { asked, longest });
             }
         };
-        let spec = self.goal.spec(scene.wanted.agents, facts, engine);
         let arrivals = self.arrivals(scene, inventory);
-        let situation = Situation {
-            spec: &spec,
-            inventory,
-            arrivals,
-            previous: self.previous.as_ref(),
-            highest_seen: self.highest_seen,
+        let (agents, highest_seen) = (scene.wanted.agents, self.highest_seen);
+        let decide_with = |engine: &EngineSettings| {
+            let spec = self.goal.spec(agents, facts.clone(), engine.clone());
+            let previous = self.previous.as_ref();
+            let (spec, inventory) = (&spec, inventory);
+            let situation = Situation { spec, inventory, arrivals, previous, highest_seen };
+            match self.decided.as_ref().filter(|it| it.still_holds(&situation)) {
+                Some(decided) => Ok(Decision::Keep { waiting: decided.waiting.clone() }),
+                None => decide(&situation),
+            }
         };
-        if let Some(decided) = self.decided.as_ref().filter(|it| it.still_holds(&situation)) {
-            return reasons.extend(decided.waiting.iter().map(Reason::shortfall));
+        let mut decision = decide_with(&engine);
+        // Agents with less memory than before: a smaller cache, for which they are restarted, may make room.
+        if matches!(decision, Err(DecideError::Plan(_))) && sized != engine {
+            engine = sized;
+            decision = decide_with(&engine);
         }
-        match decide(&situation) {
+        let spec = self.goal.spec(agents, facts, engine);
+        match decision {
             Ok(Decision::AwaitAgents) => {}
             Ok(Decision::Keep { waiting }) => {
                 self.stage = Arrival::Planned;
@@ -152,19 +159,20 @@ impl<S: Substrate> Reconciler<S> {
         self.decided = Some(Decided { spec, inventory, highest_seen, generation, waiting });
     }
 
-    /// Settings once chosen stay while what was asked for does: a running process cannot change them.
+    /// Settings to plan with, and those that would be chosen afresh. Settings once chosen stay while what was asked
+    /// for does, for a running process cannot change them.
     fn engine(
         &self,
         inventory: &Inventory,
         facts: &ModelFacts,
-    ) -> Result<EngineSettings, EngineError> {
+    ) -> Result<(EngineSettings, EngineSettings), EngineError> {
         let there = inventory.agents.values().filter(|facts| facts.state.holds_experts());
         let memory_bytes = there.map(|facts| facts.memory_bytes).min().unwrap_or(0);
         let sized = size(facts, &self.goal.engine, memory_bytes)?;
         let before = self.previous.as_ref().filter(|plan| plan.facts == *facts);
         Ok(match before.map(|plan| &plan.engine) {
-            Some(before) if suits(before, &sized) => before.clone(),
-            Some(_) | None => sized,
+            Some(before) if suits(before, &sized) => (before.clone(), sized),
+            Some(_) | None => (sized.clone(), sized),
         })
     }
 
@@ -205,9 +213,8 @@ impl<S: Substrate> Reconciler<S> {
     }
 }
 
-/// Whether settings still do what would be chosen now; a larger cache alone is no reason to restart anybody.
+/// Whether settings still do what would be chosen now; another size of the cache alone is no reason to restart anybody.
 fn suits(before: &EngineSettings, sized: &EngineSettings) -> bool {
     let kv_cache_bytes = before.kv_cache_bytes;
-    kv_cache_bytes <= sized.kv_cache_bytes
-        && *before == EngineSettings { kv_cache_bytes, ..sized.clone() }
+    *before == EngineSettings { kv_cache_bytes, ..sized.clone() }
 }

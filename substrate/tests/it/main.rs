@@ -5,5 +5,8 @@
 mod decide;
 mod derive;
 mod example;
+mod facts;
+mod lost;
+mod routers;
 mod watch;
 mod wire;
