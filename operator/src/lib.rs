@@ -7,6 +7,7 @@
 pub mod api;
 pub mod apply;
 pub mod certificates;
+pub mod check;
 mod context;
 mod controller;
 pub mod deployment_metrics;

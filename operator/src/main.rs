@@ -10,14 +10,28 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { command: Command::Run(arguments) } = Arguments::parse();
-    match run(arguments).await {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run(arguments).await,
+        Command::Check(arguments) => check(arguments).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // What fails early has no log yet.
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says on standard output what was found.
+async fn check(arguments: operator::settings::CheckArguments) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::Config::infer().await.context("find the API server")?;
+    let client = kube::Client::try_from(config).context("make a client for the API server")?;
+    let scope = &arguments.watch_namespace;
+    println!("{}", operator::check::check(client, &arguments.namespace, scope).await?);
+    Ok(())
 }
 
 async fn run(arguments: operator::settings::RunArguments) -> anyhow::Result<()> {

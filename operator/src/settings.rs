@@ -19,6 +19,19 @@ pub struct Arguments {
 pub enum Command {
     /// Watches ModelDeployments and serves them until a signal comes.
     Run(RunArguments),
+    /// Says whether an installation works: the resource is served, and a replica acts. Changes nothing.
+    Check(CheckArguments),
+}
+
+/// Which installation is checked.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArguments {
+    /// The operator's namespace.
+    #[arg(long, env = "BOYLE_NAMESPACE", value_parser = dns_label)]
+    pub namespace: String,
+    /// The one namespace that it watches; empty when it watches all.
+    #[arg(long, env = "BOYLE_WATCH_NAMESPACE", default_value = "", value_parser = watch_scope)]
+    pub watch_namespace: WatchScope,
 }
 
 /// Where the operator stands and what it serves with.

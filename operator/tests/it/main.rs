@@ -5,6 +5,7 @@ mod chart;
 mod deployment_metrics;
 mod election;
 mod faults;
+mod installation;
 mod life;
 mod prices;
 mod render;

@@ -82,7 +82,6 @@ fn rust_files(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "agents and operator do not count yet"]
 fn every_metric_of_a_dashboard_is_registered_somewhere() {
     let mut missing = BTreeSet::new();
     let mut count = 0;

@@ -123,7 +123,6 @@ fn an_api_server_takes_every_rendered_object_without_a_warning() {
 }
 
 #[test]
-#[ignore = "the chart has no custom resource yet"]
 fn install_upgrade_rollback_and_uninstall_leave_the_resource_and_nothing_else() {
     let world = World::new();
     let folder = chart();
