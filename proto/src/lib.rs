@@ -7,6 +7,9 @@ pub mod limits;
 pub mod refusal;
 pub mod tls;
 
+/// Every method of every service, as `/package.Service/Method`.
+pub const METHODS: &[&str] = include!(concat!(env!("BOYLE_GENERATED"), "/methods.rs"));
+
 /// Messages and services of the package `boyle.v1`.
 #[allow(
     missing_debug_implementations,

@@ -1,6 +1,8 @@
 //! Agents for tests: start, assign, ask, kill.
 
+use crate::credentials::Credentials;
 use node_agent::{AgentConfig, Listeners, serve};
+use proto::tls::{Deployment, Expected, Security};
 use proto::v1::agent_client::AgentClient;
 use proto::v1::generation_client::GenerationClient;
 use proto::v1::{
@@ -40,6 +42,7 @@ pub struct TestAgent {
     pub id: String,
     pub address: String,
     pub http_address: String,
+    credentials: Credentials,
     runtime: Option<Runtime>,
 }
 
@@ -50,6 +53,13 @@ impl TestAgent {
 
     /// An agent with all that it may be told.
     pub fn start_with(config: AgentConfig) -> Self {
+        Self::start_secured(config, &Credentials::plaintext())
+    }
+
+    /// An agent that others talk to with these.
+    pub fn start_secured(config: AgentConfig, credentials: &Credentials) -> Self {
+        let config = AgentConfig { security: credentials.agent.clone(), ..config };
+        let credentials = credentials.clone();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (grpc, address) = listener();
         let (http, http_address) = listener();
@@ -59,13 +69,14 @@ impl TestAgent {
             let http = Some(TcpListener::from_std(http).unwrap());
             serve(config, Listeners { grpc, http }, std::future::pending()).await.unwrap();
         });
-        Self { id, address, http_address, runtime: Some(runtime) }
+        Self { id, address, http_address, credentials, runtime: Some(runtime) }
     }
 
     /// An agent that runs elsewhere.
     pub fn remote(id: &str, address: &str) -> Self {
         let http_address = String::new();
-        Self { id: id.into(), address: address.into(), http_address, runtime: None }
+        let credentials = Credentials::plaintext();
+        Self { id: id.into(), address: address.into(), http_address, credentials, runtime: None }
     }
 
     pub fn kill(mut self) {
@@ -73,8 +84,24 @@ impl TestAgent {
     }
 
     pub async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
-        endpoint.connect().await.unwrap()
+        let expected = self.expected();
+        self.credentials.operator.connect(&self.endpoint(), &expected).await.unwrap()
+    }
+
+    /// A channel of this caller.
+    pub fn channel_as(&self, caller: &Security) -> Channel {
+        caller.lazy(&self.endpoint(), &self.expected())
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
+    }
+
+    fn expected(&self) -> Expected {
+        match self.credentials.agent.identity() {
+            Some(identity) => Expected::Named(identity.clone()),
+            None => Expected::agents_of(&Deployment::new(DEPLOYMENT, "ns").unwrap()),
+        }
     }
 
     pub async fn client(&self) -> AgentClient<Channel> {
@@ -142,7 +169,7 @@ impl TestAgent {
     }
 
     pub async fn generate(&self, request: GenerateRequest) -> Result<Answering, Status> {
-        let mut client = GenerationClient::new(self.channel().await);
+        let mut client = GenerationClient::new(self.channel_as(&self.credentials.router));
         let mut request = Request::new(request);
         request.set_timeout(PATIENCE);
         let events = client.generate(request).await?.into_inner();
@@ -226,17 +253,28 @@ pub struct Cluster {
 impl Cluster {
     /// Agents without an assignment.
     pub fn idle(count: usize, copies: usize) -> Self {
+        Self::idle_with(count, copies, &Credentials::plaintext())
+    }
+
+    /// Agents without an assignment that talk so.
+    pub fn idle_with(count: usize, copies: usize, credentials: &Credentials) -> Self {
         let state = tempfile::tempdir().unwrap();
         let start = |index| {
             let id = format!("agent-{index}");
-            TestAgent::start(&id, &state.path().join(&id))
+            let config = AgentConfig::new(&id, state.path().join(&id));
+            TestAgent::start_secured(config, credentials)
         };
         Self { agents: (0..count).map(start).collect(), copies, state }
     }
 
     /// Agents that are ready.
     pub async fn ready(count: usize, copies: usize) -> Self {
-        let cluster = Self::idle(count, copies);
+        Self::ready_with(count, copies, &Credentials::plaintext()).await
+    }
+
+    /// Agents that are ready and talk so.
+    pub async fn ready_with(count: usize, copies: usize, credentials: &Credentials) -> Self {
+        let cluster = Self::idle_with(count, copies, credentials);
         for agent in &cluster.agents {
             agent.assign(cluster.assignment(agent, 1)).await.unwrap();
         }

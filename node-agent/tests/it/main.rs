@@ -5,12 +5,14 @@
 
 mod assignments;
 mod cluster;
+mod credentials;
 mod facts;
 mod failure;
 mod fetching;
 mod hostile;
 mod hub_server;
 mod killed;
+mod mtls;
 mod peer_calls;
 mod probes;
 mod process;

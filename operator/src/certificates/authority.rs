@@ -32,7 +32,7 @@ pub enum CertificateError {
     Certificate { reason: String },
     #[error("the certificate is no authority's: it may not sign others")]
     NoAuthority,
-    #[error("the private key cannot be read")]
+    #[error("the private key cannot be read; it should be one block PRIVATE KEY (PKCS#8)")]
     Key { source: rcgen::Error },
     #[error("the private key does not belong to the certificate")]
     OtherKey,

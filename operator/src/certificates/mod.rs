@@ -12,8 +12,8 @@
 //! bundle of trusted authorities, then certificates are issued by it, then the former one leaves the bundle. Between the
 //! steps lies [`Policy::spread`], in which the changed Secrets reach the pods.
 //!
-//! Secrets that cert-manager fills are used as they are. Then all of them, the operator's own included, must come from
-//! issuers whose authorities are in each other's `ca.crt`.
+//! Secrets that cert-manager fills are used as they are. Their issuer must be of the authority in `boyle-ca`, from which the
+//! operator's own certificate comes: agents and routers would refuse it otherwise.
 
 mod authority;
 mod rotation;
@@ -23,8 +23,8 @@ mod validity;
 pub use authority::{Authority, CertificateError, Leaf, PrivateKey};
 pub use rotation::Authorities;
 pub use secret::{
-    AUTHORITY_SECRET, CERT_MANAGER_ANNOTATION, Cause, Checked, Data, OPERATOR_SECRET, SecretError,
-    Situation, Verdict, judge, read_authorities,
+    AUTHORITY_SECRET, CERT_MANAGER_ANNOTATION, Cause, Checked, Data, SecretError, Situation,
+    Verdict, judge, read_authorities,
 };
 pub use validity::Validity;
 

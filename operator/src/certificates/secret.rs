@@ -19,8 +19,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// In the operator's namespace: the operator's own authorities.
 pub const AUTHORITY_SECRET: &str = "boyle-ca";
-/// In the operator's namespace, only with cert-manager: the operator's own certificate. Else it makes one at each start.
-pub const OPERATOR_SECRET: &str = "boyle-operator-tls";
 /// cert-manager writes it on Secrets that it fills.
 pub const CERT_MANAGER_ANNOTATION: &str = "cert-manager.io/certificate-name";
 

@@ -35,6 +35,11 @@ pub enum MaterialError {
         "certificate {number} of {file} is no authority that can be trusted; put the CA's own certificate there"
     )]
     Authority { file: String, number: usize, source: rustls::Error },
+    #[error(
+        "certificate {number} of {file} is nobody's authority, so that whoever has its key could pretend to be anybody; \
+         put the CA's own certificate there"
+    )]
+    NoAuthority { file: String, number: usize },
     #[error("{file} cannot be used to check callers")]
     Verifier { file: String, source: VerifierBuilderError },
     #[error("{file} names nobody we know")]
@@ -105,6 +110,11 @@ fn roots(pem: &Pem) -> Result<RootCertStore, MaterialError> {
     let file = || pem.file(AUTHORITIES_FILE);
     let mut roots = RootCertStore::empty();
     for (index, authority) in certificates(&pem.authorities, file())?.into_iter().enumerate() {
+        // The TLS library would let any trusted certificate sign others.
+        if x509_parser::parse_x509_certificate(&authority).is_ok_and(|(_, parsed)| !parsed.is_ca())
+        {
+            return Err(MaterialError::NoAuthority { file: file(), number: index + 1 });
+        }
         roots.add(authority).map_err(|source| MaterialError::Authority {
             file: file(),
             number: index + 1,

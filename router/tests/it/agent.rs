@@ -2,6 +2,7 @@
 //!
 //! It has a runtime of its own, so that killing it closes its sockets as a killed process does.
 
+use proto::tls::Security;
 use proto::v1::agent_server::{Agent, AgentServer};
 use proto::v1::generate_event::Event;
 use proto::v1::generate_request::Input;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, WatchStream};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -72,6 +73,11 @@ pub struct ScriptedAgent {
 impl ScriptedAgent {
     /// Plays `acts` one call after the other, then serves. READY from the start.
     pub fn start(id: &str, answer: Answer, acts: Vec<Act>) -> Self {
+        Self::start_secured(id, answer, acts, Security::Plaintext)
+    }
+
+    /// The same behind mutual TLS.
+    pub fn start_secured(id: &str, answer: Answer, acts: Vec<Act>, security: Security) -> Self {
         let (request_sender, requests) = mpsc::unbounded_channel();
         let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
         let status = status(id, AgentPhase::Ready, 0);
@@ -94,9 +100,10 @@ impl ScriptedAgent {
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             tonic::transport::Server::builder()
+                .layer(security.authorise())
                 .add_service(GenerationServer::new(service.clone()))
                 .add_service(AgentServer::new(service))
-                .serve_with_incoming(TcpListenerStream::new(listener))
+                .serve_with_incoming(security.incoming(listener))
                 .await
                 .unwrap();
         });

@@ -27,8 +27,8 @@ async fn served(
     let served = tokio::spawn(router::serve(config, http, control, async move {
         let _ = stopped.await;
     }));
-    let control = RouterControlClient::connect(control_url).await.unwrap();
-    let mut world = World { url, http: client(), control, stop };
+    let control = RouterControlClient::connect(control_url.clone()).await.unwrap();
+    let mut world = World { url, control_url, http: client(), control, stop };
     world.set_homes(1, &[agent]).await;
     world.wait_for_ready(1).await;
     (world, served)

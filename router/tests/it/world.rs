@@ -1,6 +1,7 @@
 //! A running router with its control client, and what tests read from its answers.
 
 use crate::agent::{Answer, ScriptedAgent};
+use proto::tls::{Deployment, Expected, Security};
 use proto::v1::router_control_client::RouterControlClient;
 use proto::v1::{Home, ReasoningState, RouterStatus, SetHomesRequest};
 use router::{Patience, RouterConfig};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 pub const MODEL: &str = "tiny";
 /// Bound of every wait: far above what any of them takes on a loaded machine.
@@ -16,6 +17,7 @@ pub const WAIT: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub url: String,
+    pub control_url: String,
     pub http: reqwest::Client,
     pub control: RouterControlClient<Channel>,
     /// The router stops when it is used or dropped.
@@ -40,6 +42,11 @@ pub fn patience() -> Patience {
 
 impl World {
     pub async fn start(config: RouterConfig) -> Self {
+        Self::start_for(config, &Security::Plaintext).await
+    }
+
+    /// A router that this operator tells its homes.
+    pub async fn start_for(config: RouterConfig, operator: &Security) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", http.local_addr().unwrap());
@@ -51,9 +58,12 @@ impl World {
             };
             router::serve(config, http, control, shutdown).await.unwrap();
         });
-        let control = RouterControlClient::connect(control_url).await.unwrap();
+        let endpoint = Endpoint::from_shared(control_url.clone()).unwrap();
+        let deployment = Deployment::new(MODEL, "ns").unwrap();
+        let channel = operator.connect(&endpoint, &Expected::routers_of(&deployment)).await;
+        let control = RouterControlClient::new(channel.unwrap());
         let http = client();
-        Self { url, http, control, stop }
+        Self { url, control_url, http, control, stop }
     }
 
     /// A router that knows these agents, all of them ready.
