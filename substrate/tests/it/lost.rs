@@ -3,7 +3,6 @@
 use crate::example::{agent, inventory};
 use planner::identity::AgentId;
 use planner::inventory::AgentState;
-use proto::v1::AgentStatus;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use substrate::Observed;
@@ -22,7 +21,7 @@ struct World {
 impl World {
     /// Three agents, all heard.
     fn new() -> Self {
-        let heard = |n| (agent(n), Report::Heard(Box::new(AgentStatus::default())));
+        let heard = |n| (agent(n), Report::Heard(Box::default()));
         Self {
             silences: Silences::default(),
             begin: Instant::now(),
@@ -61,7 +60,7 @@ fn an_agent_is_lost_after_a_grace_and_back_when_it_is_heard() {
     // It stays lost though the plan does not have it any more.
     world.planned.remove(&agent(1));
     assert_eq!(world.lost_after(LOST_AFTER * 2), [agent(1)]);
-    world.reports.insert(agent(1), Report::Heard(Box::new(AgentStatus::default())));
+    world.reports.insert(agent(1), Report::Heard(Box::default()));
     assert!(world.lost_after(LOST_AFTER * 3).is_empty());
 }
 
@@ -98,6 +97,6 @@ fn when_nobody_answers_nobody_is_lost() {
     let losses = world.after(LOST_AFTER * 10);
     assert!(losses.lost.is_empty());
     assert_eq!(losses.all_silent, Some(3));
-    world.reports.insert(agent(0), Report::Heard(Box::new(AgentStatus::default())));
+    world.reports.insert(agent(0), Report::Heard(Box::default()));
     assert_eq!(world.lost_after(LOST_AFTER * 11), [agent(1), agent(2)]);
 }
