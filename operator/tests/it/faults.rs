@@ -8,6 +8,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, ResourceExt};
 use operator::key::HASH_ANNOTATION;
 use operator::run::Operator;
+use operator::settings::{Settings, Transport};
 use operator::watch::Kind;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,7 +30,9 @@ async fn made(client: &Client, name: &str) -> BTreeMap<String, bool> {
 }
 
 fn operator(plane: &Plane, name: &str, faults: &Faults) -> Running {
-    let operator = Operator::new(settings(name), plane.config.clone(), faults);
+    // Certificates are part of what may go wrong.
+    let settings = Settings { transport: Transport::MutualTls, ..settings(name) };
+    let operator = Operator::new(settings, plane.config.clone(), faults);
     Running::start(operator.expect("an operator"))
 }
 

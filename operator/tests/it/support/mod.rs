@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a kit: not every test needs every part")]
 
+pub mod ask;
 pub mod deployment;
 pub mod faults;
 pub mod kubelet;

@@ -1,9 +1,10 @@
 //! A control plane with Boyle's resource in it, and operators that run inside the test.
 
 use super::pod::Machine;
+use super::wait::until;
 use cluster::ControlPlane;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, CustomResourceExt};
 use operator::metrics::Metrics;
@@ -40,6 +41,11 @@ impl Plane {
             .create(&PostParams::default(), &definition)
             .await
             .expect("the resource is taken");
+        until("the resource is served", || async {
+            let found = super::deployment::api(&client).list(&ListParams::default()).await;
+            found.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
         Self { folder: tempfile::tempdir().unwrap(), config, client, _plane: plane }
     }
 
