@@ -4,8 +4,12 @@ use crate::process;
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Variables that `cargo run` sets for the program that it runs.
+const CARGO_RUN_PREFIXES: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// The repository that this program was built from.
 #[derive(Debug)]
@@ -32,6 +36,15 @@ impl Workspace {
     pub fn program(&self, name: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(name);
         command.current_dir(&self.root);
+        // `cargo xtask` is a `cargo run`, which sets these for us. Some dependencies' build scripts ask to be run again
+        // when they change: everything would be compiled anew after each plain `cargo build`.
+        let ours = |name: &OsString| {
+            let name = name.to_string_lossy();
+            CARGO_RUN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
         command
     }
 
