@@ -35,4 +35,4 @@ pub use status::{
     AGENT_DETAILS_MAX, AgentDetail, AgentsStatus, ExpertsStatus, MESSAGE_LENGTH_MAX,
     ModelDeploymentStatus, ModelStatus, Phase, PlanStatus, RolloutStatus, RoutersStatus,
 };
-pub use violation::Violation;
+pub use violation::{UNREADABLE_FIELD, Violation};

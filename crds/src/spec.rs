@@ -35,7 +35,7 @@ pub const NAME_TEXT_LENGTH_MAX: u32 = 253;
 pub const QUANTITY_LENGTH_MAX: u32 = 20;
 
 /// What to serve, and with what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
 #[kube(
     group = "boyle.dev",
     version = "v1alpha1",

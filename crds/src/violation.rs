@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The field of a violation that is about the spec as a whole: it could not even be read.
+pub const UNREADABLE_FIELD: &str = "spec";
+
 /// One field that cannot stay as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

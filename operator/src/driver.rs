@@ -12,6 +12,7 @@ use crate::status::compose::{View, compose};
 use crate::status::publisher::{Due, Publisher};
 use crate::troubles::Troubles;
 use crate::validate::{Defaults, validate};
+use crate::watch::ModelDeploymentFacts;
 use crate::watch::cache::Owner;
 use crds::{ModelDeployment, ModelDeploymentStatus, Violation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -89,11 +90,15 @@ impl Driver {
     }
 
     async fn round(&mut self) -> Turn {
-        let Some(deployment) = self.watch() else { return Turn::Gone };
+        let Some(facts) = self.watch() else { return Turn::Gone };
+        let deployment = &facts.deployment;
         let kept = self.kept.as_mut();
         let Some(kept) = kept else { return Turn::Next };
-        let violations = kept.validate(&self.context, &deployment);
-        if let Err(error) = kept.pin(&self.context, &deployment).await {
+        let violations = match &facts.unreadable {
+            None => kept.validate(&self.context, deployment),
+            Some(error) => vec![unreadable(error)],
+        };
+        if let Err(error) = kept.pin(&self.context, deployment).await {
             tracing::warn!(deployment = %self.key, %error, "pin the image");
             kept.next = Some(Instant::now() + RETRY);
             return Turn::Next;
@@ -107,23 +112,23 @@ impl Driver {
         {
             tracing::warn!(deployment = %self.key, error = describe(&error), "monitoring");
         }
-        kept.publish(&self.context, (&self.key, &deployment), (&violations, findings)).await;
+        kept.publish(&self.context, (&self.key, deployment), (&violations, findings)).await;
         Turn::Next
     }
 
     /// The deployment as the cluster has it; `None` when it is gone or is another one by now.
-    fn watch(&mut self) -> Option<ModelDeployment> {
+    fn watch(&mut self) -> Option<Arc<ModelDeploymentFacts>> {
         let facts = self.context.caches.deployments.get(&self.owner, self.key.name())?;
-        let deployment = facts.0.clone();
+        let deployment = &facts.deployment;
         let uid = deployment.metadata.uid.clone().unwrap_or_default();
         match &self.kept {
             Some(kept) if kept.uid != uid => return None,
             // Its objects go with it; nothing of them is made again.
             _ if deployment.metadata.deletion_timestamp.is_some() => self.kept = None,
             Some(_) => {}
-            None => self.kept = Some(Kept::new(&self.context, &self.key, &deployment)),
+            None => self.kept = Some(Kept::new(&self.context, &self.key, deployment)),
         }
-        Some(deployment)
+        Some(facts)
     }
 
     async fn wait(&mut self) {
@@ -212,6 +217,7 @@ impl Kept {
         let before = self.publisher.written().clone();
         let view = View {
             name: key.name(),
+            spec: &deployment.spec,
             generation: deployment.metadata.generation,
             before: &before,
             violations,
@@ -264,6 +270,16 @@ impl Kept {
         });
         let shown = Shown { status: status.clone(), cost, reference };
         context.shown.show(key.namespace(), key.name(), shown);
+    }
+}
+
+/// What another version's definition let through. The last spec that could be read stays in force.
+fn unreadable(error: &str) -> Violation {
+    Violation {
+        field: crds::UNREADABLE_FIELD.to_owned(),
+        value: error.to_owned(),
+        remedy: "write what this operator's version knows, or install the operator that belongs to the definition"
+            .to_owned(),
     }
 }
 

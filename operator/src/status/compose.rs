@@ -8,8 +8,8 @@ use crate::render::{Group, Names};
 use crate::watch::pod::Trouble;
 use crds::{
     AGENT_DETAILS_MAX, AgentDetail, AgentsStatus, Change, ConditionStatus, ConditionType,
-    ExpertsStatus, MESSAGE_LENGTH_MAX, ModelDeploymentStatus, ModelStatus, PlanStatus,
-    RolloutStatus, RoutersStatus, Violation,
+    ExpertsStatus, MESSAGE_LENGTH_MAX, ModelDeploymentSpec, ModelDeploymentStatus, ModelStatus,
+    PlanStatus, RolloutStatus, RoutersStatus, Violation,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use substrate::reason::Reason;
@@ -20,6 +20,8 @@ use substrate::{DeploymentStatus, Phase};
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     pub name: &'a str,
+    /// What a person wrote.
+    pub spec: &'a ModelDeploymentSpec,
     pub generation: Option<i64>,
     /// The status before this one.
     pub before: &'a ModelDeploymentStatus,

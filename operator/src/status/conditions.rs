@@ -4,6 +4,7 @@
 
 use super::compose::View;
 use super::meaning::{Meaning, meaning};
+use super::remedy;
 use crate::apply::ApplyError;
 use crate::kubernetes::SubstrateError;
 use crate::watch::pod::Trouble;
@@ -25,31 +26,25 @@ fn accepted(view: &View<'_>) -> Observed {
     let condition = ConditionType::Accepted;
     if !view.violations.is_empty() {
         let causes: Vec<String> = view.violations.iter().map(Violation::to_string).collect();
-        return no(condition, ConditionReason::InvalidSpec, list(&causes));
+        let whole = view.violations.iter().any(|it| it.field == crds::UNREADABLE_FIELD);
+        let reason =
+            if whole { ConditionReason::UnknownVersion } else { ConditionReason::InvalidSpec };
+        return no(condition, reason, list(&causes));
     }
     let taken =
         view.failures.iter().find(|it| matches!(apply_error(it), Some(ApplyError::Foreign { .. })));
     if let Some(taken) = taken {
         return no(condition, ConditionReason::NameTaken, taken.to_string());
     }
-    let configuration = view.troubles.iter().find_map(|(pod, trouble)| match trouble {
-        Trouble::Configuration { message } => Some((pod, message)),
-        Trouble::Unschedulable { .. } | Trouble::Image { .. } | Trouble::Crashes { .. } => None,
-    });
-    if let Some((pod, message)) = configuration {
-        let message = format!("{pod}: {message}; create it, or change spec.model.secretName");
-        return no(condition, configuration_reason(&message), message);
-    }
-    let claim = view.troubles.iter().find_map(|(pod, trouble)| match trouble {
-        Trouble::Unschedulable { message } => {
-            message.contains("persistentvolumeclaim").then_some((pod, message))
+    let named = view.troubles.iter().find_map(|(pod, trouble)| match trouble {
+        Trouble::Configuration { message } if !remedy::is_storage(message) => {
+            Some(remedy::configuration(view.spec, pod, message))
         }
+        Trouble::Unschedulable { message } => remedy::claim(view.spec, message),
         Trouble::Configuration { .. } | Trouble::Image { .. } | Trouble::Crashes { .. } => None,
     });
-    if let Some((pod, message)) = claim {
-        let message =
-            format!("{pod}: {message}; create the claim, or name another in spec.model.source");
-        return no(condition, ConditionReason::ClaimNotFound, message);
+    if let Some((reason, message)) = named {
+        return no(condition, reason, message);
     }
     for reason in view.reasons() {
         if let Reason::ContextTooLong { .. } = reason {
@@ -57,9 +52,9 @@ fn accepted(view: &View<'_>) -> Observed {
             return no(condition, ConditionReason::ContextTooLong, message);
         }
         if let Reason::AgentFailed { error, .. } = reason
-            && let Some(why) = source_reason(error)
+            && let Some((why, message)) = remedy::source(view.spec, error)
         {
-            return no(condition, why, reason.to_string());
+            return no(condition, why, message);
         }
     }
     yes(condition, ConditionReason::Valid, "the spec can be used")
@@ -70,24 +65,27 @@ fn fits(view: &View<'_>) -> Observed {
     let condition = ConditionType::Fits;
     let quota = view.failures.iter().find(|it| is_quota(it));
     if let Some(quota) = quota {
-        return no(condition, ConditionReason::QuotaExceeded, quota.to_string());
+        return no(condition, ConditionReason::QuotaExceeded, quota_message(&quota.to_string()));
     }
     if let Some(refused) = view.refused_pods {
-        return no(condition, ConditionReason::QuotaExceeded, refused.to_owned());
+        return no(condition, ConditionReason::QuotaExceeded, quota_message(refused));
     }
     for reason in view.reasons() {
         if let Reason::NoPlan { error } = reason
             && is_too_small(error)
         {
-            let message = format!(
-                "{error}: raise spec.agents.resources.limits.memory, spec.agents.min or spec.agents.max"
-            );
+            let message = remedy::memory(view.spec, error);
             return no(condition, ConditionReason::MemoryTooSmall, message);
         }
     }
     let unschedulable = view.troubles.iter().filter_map(|(pod, trouble)| match trouble {
-        Trouble::Unschedulable { message } => Some(format!("{pod}: {message}")),
-        Trouble::Image { .. } | Trouble::Configuration { .. } | Trouble::Crashes { .. } => None,
+        Trouble::Unschedulable { message } if remedy::claim(view.spec, message).is_none() => {
+            Some(format!("{pod}: {message}"))
+        }
+        Trouble::Unschedulable { .. }
+        | Trouble::Image { .. }
+        | Trouble::Configuration { .. }
+        | Trouble::Crashes { .. } => None,
     });
     let unschedulable: Vec<String> = unschedulable.collect();
     if !unschedulable.is_empty() {
@@ -101,10 +99,7 @@ fn fits(view: &View<'_>) -> Observed {
         if let Reason::PlanFallsShort { shortfall } = reason {
             let kind = shortfall_reason(shortfall);
             if let Some(kind) = kind {
-                let message = format!(
-                    "{shortfall}: lower spec.experts.copies, or raise spec.agents.min and the number of nodes"
-                );
-                return no(condition, kind, message);
+                return no(condition, kind, remedy::copies(view.spec, shortfall));
             }
         }
     }
@@ -176,7 +171,7 @@ fn blocked(view: &View<'_>) -> Option<String> {
     for (pod, trouble) in view.troubles {
         match trouble {
             Trouble::Image { image, message } => {
-                causes.push(format!("{pod}: image {image} cannot be pulled: {message}"));
+                causes.push(remedy::image(pod, image, message));
             }
             Trouble::Configuration { message } => causes.push(format!("{pod}: {message}")),
             Trouble::Unschedulable { message } => causes.push(format!("{pod}: {message}")),
@@ -259,9 +254,15 @@ fn degraded(view: &View<'_>) -> Observed {
     }
     for (pod, trouble) in view.troubles {
         match trouble {
-            Trouble::Image { image, .. } => {
-                let text = format!("{pod}: image {image} cannot be pulled");
+            Trouble::Image { image, message } => {
+                let text = remedy::image(pod, image, message);
                 losses.push((4, ConditionReason::ImagePullFailed, text));
+            }
+            Trouble::Configuration { message } if remedy::is_storage(message) => {
+                losses.push((5, ConditionReason::StorageFull, remedy::storage(pod, message)));
+            }
+            Trouble::Crashes { cause, .. } if remedy::is_storage(cause) => {
+                losses.push((5, ConditionReason::StorageFull, remedy::storage(pod, cause)));
             }
             Trouble::Crashes { image, exits, cause } => {
                 let text = crash(pod, (image, *exits), cause);
@@ -318,34 +319,8 @@ fn is_quota(error: &SubstrateError) -> bool {
     })
 }
 
-/// The kubelet's words for what a pod names and does not find.
-fn configuration_reason(message: &str) -> ConditionReason {
-    if message.contains("couldn't find key") {
-        ConditionReason::SecretKeyMissing
-    } else if message.contains("persistentvolumeclaim") {
-        ConditionReason::ClaimNotFound
-    } else {
-        ConditionReason::SecretNotFound
-    }
-}
-
-/// The agent's words for what is wrong with the source; `None` for what concerns the agent alone.
-fn source_reason(error: &str) -> Option<ConditionReason> {
-    let error = error.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
-    if has(&["401", "403", "denied", "gated", "forbidden"]) {
-        Some(ConditionReason::AccessDenied)
-    } else if has(&["404", "not found", "no such file", "does not exist"]) {
-        Some(ConditionReason::ModelNotFound)
-    } else if has(&["architecture"]) {
-        Some(ConditionReason::ArchitectureUnknown)
-    } else if has(&["truncated", "safetensors", "checksum", "corrupt", "tensor"]) {
-        Some(ConditionReason::ModelCorrupt)
-    } else if has(&["connect", "timed out", "dns", "resolve"]) {
-        Some(ConditionReason::SourceUnreachable)
-    } else {
-        None
-    }
+fn quota_message(refused: &str) -> String {
+    format!("{refused}; raise the namespace's ResourceQuota, or lower spec.agents and spec.router")
 }
 
 /// The planner's words for what it had to leave undone; `None` for what only time mends.

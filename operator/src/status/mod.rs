@@ -4,3 +4,4 @@ pub mod compose;
 pub mod conditions;
 pub mod meaning;
 pub mod publisher;
+mod remedy;

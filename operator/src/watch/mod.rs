@@ -2,6 +2,7 @@
 //! for each object; the objects themselves are dropped.
 
 pub mod cache;
+mod deployment;
 pub mod node;
 pub mod object;
 pub mod pod;
@@ -9,5 +10,5 @@ mod quantity;
 mod stream;
 mod wakes;
 
-pub use stream::{Caches, Kind, Watcher};
+pub use stream::{Caches, Kind, ModelDeploymentFacts, Watcher};
 pub use wakes::Wakes;

@@ -1,6 +1,7 @@
 //! Watches → caches, and waking whose objects changed.
 
 use super::cache::{Cache, Entry, News, Owner};
+use super::deployment::Written;
 use super::node::{self, NodeFacts};
 use super::object::{self, ObjectFacts};
 use super::pod::{self, PodFacts};
@@ -80,11 +81,15 @@ pub struct Caches {
 
 /// A ModelDeployment as it stands in the cluster. Equal when nothing that a person wrote differs.
 #[derive(Clone, Debug)]
-pub struct ModelDeploymentFacts(pub ModelDeployment);
+pub struct ModelDeploymentFacts {
+    pub deployment: ModelDeployment,
+    /// Why its spec could not be read.
+    pub unreadable: Option<String>,
+}
 
 impl PartialEq for ModelDeploymentFacts {
     fn eq(&self, other: &Self) -> bool {
-        let (mine, others) = (&self.0.metadata, &other.0.metadata);
+        let (mine, others) = (&self.deployment.metadata, &other.deployment.metadata);
         mine.uid == others.uid
             && mine.generation == others.generation
             && mine.deletion_timestamp == others.deletion_timestamp
@@ -148,7 +153,7 @@ impl Watcher {
         let everything = watcher::Config::default();
         self.spawn(
             &mut tasks,
-            (self.api::<ModelDeployment>(), everything.clone()),
+            (self.api::<Written>(), everything.clone()),
             (deployments, parse_deployment),
         );
         self.spawn(&mut tasks, (self.api::<Pod>(), ours.clone()), (pods, pod::parse));
@@ -272,12 +277,14 @@ impl Watcher {
     }
 }
 
-fn parse_deployment(mut deployment: ModelDeployment) -> Option<Entry<ModelDeploymentFacts>> {
+fn parse_deployment(written: Written) -> Option<Entry<ModelDeploymentFacts>> {
+    let Written { mut deployment, unreadable } = written;
     deployment.metadata.managed_fields = None;
     let namespace = deployment.metadata.namespace.as_deref()?;
     let name = deployment.metadata.name.clone()?;
     let key = DeploymentKey::new(namespace, &name);
-    Some(Entry { owner: Owner::Deployment(key), name, facts: ModelDeploymentFacts(deployment) })
+    let facts = ModelDeploymentFacts { deployment, unreadable };
+    Some(Entry { owner: Owner::Deployment(key), name, facts })
 }
 
 fn deployments(caches: &Caches) -> &Cache<ModelDeploymentFacts> {

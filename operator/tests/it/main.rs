@@ -10,4 +10,5 @@ mod installation;
 mod life;
 mod prices;
 mod render;
+mod situations;
 mod support;

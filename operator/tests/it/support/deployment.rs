@@ -20,7 +20,7 @@ pub fn embedded(name: &str, spec: Value) -> ModelDeployment {
     .expect("a ModelDeployment")
 }
 
-fn merge(into: &mut Value, from: Value) {
+pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

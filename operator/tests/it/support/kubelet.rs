@@ -84,7 +84,7 @@ impl Drop for Kubelet {
     }
 }
 
-async fn register(client: &Client, name: &str) {
+pub async fn register(client: &Client, name: &str) {
     let api: Api<Node> = Api::all(client.clone());
     let node: Node = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Node",
