@@ -262,13 +262,13 @@ async fn prepare(client: &Client) {
     nodes.patch(PAPER, &PatchParams::default(), &Patch::Strategic(&taint)).await.unwrap();
     later_definition(client).await;
     let post = PostParams::default();
-    let namespace = (json!({"metadata": {"name": TIGHT}}));
+    let namespace = json!({"metadata": {"name": TIGHT}});
     let namespace: Namespace = serde_json::from_value(namespace).unwrap();
     Api::all(client.clone()).create(&post, &namespace).await.unwrap();
-    let quota = (json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}));
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
     let quota: ResourceQuota = serde_json::from_value(quota).unwrap();
     Api::namespaced(client.clone(), TIGHT).create(&post, &quota).await.unwrap();
-    let service = (json!({"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 80}]}}));
+    let service = json!({"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 80}]}});
     let service: Service = serde_json::from_value(service).unwrap();
     Api::namespaced(client.clone(), NAMESPACE).create(&post, &service).await.unwrap();
 }
