@@ -53,10 +53,12 @@ struct Kept {
     next: Option<Instant>,
 }
 
-/// Whether there is another round.
+/// How a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    Next,
+    Done,
+    /// Some verb failed; the next round tries it again.
+    Failed,
     Gone,
 }
 
@@ -101,7 +103,7 @@ impl Driver {
         if let Err(error) = kept.pin(&self.context, deployment).await {
             tracing::warn!(deployment = %self.key, %error, "pin the image");
             kept.next = Some(Instant::now() + RETRY);
-            return Turn::Next;
+            return Turn::Failed;
         }
         let findings = match kept.wish.clone() {
             Some(wish) => kept.fleet.round(&wish).await,
@@ -112,8 +114,9 @@ impl Driver {
         {
             tracing::warn!(deployment = %self.key, error = describe(&error), "monitoring");
         }
+        let failed = !findings.failures.is_empty();
         kept.publish(&self.context, (&self.key, deployment), (&violations, findings)).await;
-        Turn::Next
+        if failed { Turn::Failed } else { Turn::Done }
     }
 
     /// The deployment as the cluster has it; `None` when it is gone or is another one by now.
@@ -285,7 +288,7 @@ fn unreadable(error: &str) -> Violation {
 
 fn outcome(turn: Turn) -> &'static str {
     match turn {
-        Turn::Next => "applied",
-        Turn::Gone => "gone",
+        Turn::Done | Turn::Gone => "ok",
+        Turn::Failed => "error",
     }
 }

@@ -164,6 +164,7 @@ impl KubernetesSubstrate {
             let around = objects::surroundings(target, &self.group)?;
             errors.extend(self.applier.apply_all(around).await.err().unwrap_or_default());
             pods.push(objects::routers(target, routers)?);
+            self.replace_lost_routers().await?;
         }
         // Pods that start before their certificates wait for the kubelet's next try, which may take a minute.
         identity::ensure(&self.context, &self.key, target).await?;
@@ -175,18 +176,31 @@ impl KubernetesSubstrate {
         self.context.caches.pods.of(&Owner::Deployment(self.key.clone()))
     }
 
-    /// Deletes an agent's pod; its StatefulSet makes a new one.
-    async fn delete_pod(&self, agent: &AgentId, how: DeleteParams) -> Result<(), SubstrateError> {
-        let Some(pod) = self.pods().get(agent.as_str()).cloned() else { return Ok(()) };
+    /// Deletes routers of lost machines by force, so that their Deployment makes others at once and not when the
+    /// control plane's patience of five minutes ends. Routers hold nothing, so two of one name do no harm.
+    async fn replace_lost_routers(&self) -> Result<(), SubstrateError> {
+        let nodes = self.context.caches.nodes.of(&Owner::Cluster);
+        for (name, pod) in self.pods() {
+            if pod.component == Component::Router && observe::is_gone(&nodes, &pod) {
+                let by_force = DeleteParams::default().grace_period(0);
+                self.delete_pod(&name, by_force).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a pod; its StatefulSet or Deployment makes a new one.
+    async fn delete_pod(&self, name: &str, how: DeleteParams) -> Result<(), SubstrateError> {
+        let Some(pod) = self.pods().get(name).cloned() else { return Ok(()) };
         let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.key.namespace());
         let parameters = DeleteParams { preconditions: Some(preconditions), ..how };
-        match api.delete(agent.as_str(), &parameters).await {
+        match api.delete(name, &parameters).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => {
-                let (kind, name) = (Kind::StatefulSet, agent.to_string());
-                let cause = format!("delete pod {agent}: {}", describe(&error));
+                let cause = format!("delete pod {name}: {}", describe(&error));
+                let (kind, name) = (Kind::StatefulSet, name.to_owned());
                 Err(ApplyError::Unreachable { kind, name, cause }.into())
             }
         }
@@ -249,7 +263,7 @@ impl Substrate for KubernetesSubstrate {
         let scene =
             Scene { replicas: &self.replicas, pods: &agents, nodes: &nodes, revision: &revision };
         observe::agents(&scene, &mut self.last_seen, &mut observed);
-        observe::routers(&routers, &mut observed);
+        observe::routers(&routers, &nodes, &mut observed);
         observed.url = Some(self.wish.target.names().url(self.key.namespace()));
         Ok(observed)
     }
@@ -260,12 +274,12 @@ impl Substrate for KubernetesSubstrate {
     }
 
     async fn restart(&mut self, agent: &AgentId) -> Result<(), Noted> {
-        let result = self.delete_pod(agent, DeleteParams::default()).await;
+        let result = self.delete_pod(agent.as_str(), DeleteParams::default()).await;
         self.noted(result)
     }
 
     async fn replace_lost(&mut self, agent: &AgentId) -> Result<(), Noted> {
-        let result = self.delete_pod(agent, DeleteParams::default().grace_period(0)).await;
+        let result = self.delete_pod(agent.as_str(), DeleteParams::default().grace_period(0)).await;
         self.noted(result)
     }
 

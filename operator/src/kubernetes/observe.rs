@@ -18,12 +18,15 @@ pub struct LastSeen {
     pub address: String,
 }
 
+/// Nodes by name.
+pub type Nodes = BTreeMap<String, Arc<NodeFacts>>;
+
 /// What an observation reads.
 #[derive(Debug)]
 pub struct Scene<'a> {
     pub replicas: &'a Replicas,
     pub pods: &'a BTreeMap<String, Arc<PodFacts>>,
-    pub nodes: &'a BTreeMap<String, Arc<NodeFacts>>,
+    pub nodes: &'a Nodes,
     pub revision: &'a Revision,
 }
 
@@ -41,7 +44,7 @@ pub fn agents(
             if pod.revision != scene.revision.as_str() {
                 observed.inventory.outdated.insert(agent.clone());
             }
-            if is_gone(scene, pod) {
+            if is_gone(scene.nodes, pod) {
                 observed.gone.insert(agent.clone());
             }
             if let Some(seen) = seen(pod) {
@@ -63,10 +66,10 @@ pub fn agents(
     last_seen.retain(|agent, _| scene.replicas.agents().any(|(known, _)| known == *agent));
 }
 
-/// Fills in the routers that can be told their homes.
-pub fn routers(pods: &BTreeMap<String, Arc<PodFacts>>, observed: &mut Observed) {
+/// Fills in the routers that can be told their homes. Those of lost machines are not among them.
+pub fn routers(pods: &BTreeMap<String, Arc<PodFacts>>, nodes: &Nodes, observed: &mut Observed) {
     let routers = pods.values().filter(|pod| pod.component == Component::Router);
-    for pod in routers {
+    for pod in routers.filter(|pod| !is_gone(nodes, pod)) {
         match (&pod.address, pod.stage) {
             (Some(address), Stage::Running | Stage::Ready) => {
                 observed.routers.push(format!("{address}:{ROUTER_CONTROL_PORT}"));
@@ -86,6 +89,16 @@ pub fn routers(pods: &BTreeMap<String, Arc<PodFacts>>, observed: &mut Observed) 
     }
 }
 
+/// Whether the pod's machine is known to be gone.
+pub fn is_gone(nodes: &Nodes, pod: &PodFacts) -> bool {
+    let Some(node) = &pod.node else { return false };
+    match nodes.get(node) {
+        Some(node) => node.health == NodeHealth::NotReady,
+        // Without any node in sight the operator may not see them; one missing among others is gone.
+        None => !nodes.is_empty(),
+    }
+}
+
 fn seen(pod: &PodFacts) -> Option<LastSeen> {
     let host = HostId::new(pod.node.clone()?);
     let address = format!("{}:{AGENT_PORT}", pod.address.as_ref()?);
@@ -98,16 +111,6 @@ fn state(pod: Option<&PodFacts>, tenure: Tenure) -> AgentState {
         (Stage::Running | Stage::Ready, Tenure::Stays) => AgentState::Running,
         (Stage::Running | Stage::Ready, Tenure::Leaves) => AgentState::Leaving,
         (Stage::Waiting | Stage::Ending | Stage::Ended, _) => AgentState::Restarting,
-    }
-}
-
-/// Whether the pod's machine is known to be gone.
-fn is_gone(scene: &Scene<'_>, pod: &PodFacts) -> bool {
-    let Some(node) = &pod.node else { return false };
-    match scene.nodes.get(node) {
-        Some(node) => node.health == NodeHealth::NotReady,
-        // Without any node in sight the operator may not see them; one missing among others is gone.
-        None => !scene.nodes.is_empty(),
     }
 }
 
