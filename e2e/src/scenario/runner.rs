@@ -123,6 +123,9 @@ async fn clean(namespace: &str) -> Result<()> {
         // Before the namespace, so that the operator cleans up while its service account still may.
         let all = ["delete", "modeldeployments", "--all", "--namespace", &name, GONE_TIMEOUT];
         kube::kubectl_waiting(&all).await?;
+        // The namespace's controller looks again only after half of the longest grace period of a pod that it saw.
+        let pods = ["wait", "--for=delete", "pods", "--all", "--namespace", &name, GONE_TIMEOUT];
+        kube::kubectl_waiting(&pods).await?;
         kube::kubectl_waiting(&["delete", "namespace", &name, GONE_TIMEOUT]).await?;
     }
     Ok(())

@@ -74,10 +74,9 @@ async fn first_token(deployment: &Deployment, applied: Instant) -> Result<()> {
         while progress.load(Ordering::Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        applied.elapsed()
+        Ok::<_, anyhow::Error>(applied.elapsed())
     };
-    let (answer, seen) = tokio::join!(asked, seen);
-    let answer = answer?;
+    let (answer, seen) = tokio::try_join!(asked, seen)?;
     ensure!(!answer.reasoning.is_empty() && answer.content.contains("42"), "{answer:?}");
     println!("first token {:.1} s after kubectl apply", seen.as_secs_f64());
     Ok(())
