@@ -14,7 +14,7 @@ use crate::troubles::Troubles;
 use crate::validate::{Defaults, validate};
 use crate::watch::ModelDeploymentFacts;
 use crate::watch::cache::Owner;
-use crds::{ModelDeployment, ModelDeploymentStatus, Violation};
+use crds::{ModelDeployment, ModelDeploymentStatus, Phase, Violation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
@@ -26,6 +26,9 @@ use tokio::time::Instant;
 
 /// Changes come in bursts: a dozen objects are created at once, and each is an event. One round answers them all.
 const SETTLE: Duration = Duration::from_millis(20);
+/// A task that has just begun has not heard from agents and routers yet. For this long it does not take back what the
+/// status says: their first words come within a second, and agents are called silent after less than this.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// After a verb that failed; the API server may be in trouble, so not at once.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Kept {
     uid: String,
+    since: Instant,
     fleet: Fleet,
     publisher: Publisher,
     announcer: Announcer,
@@ -95,7 +99,7 @@ impl Driver {
         let Some(facts) = self.watch() else { return Turn::Gone };
         let deployment = &facts.deployment;
         let kept = self.kept.as_mut();
-        let Some(kept) = kept else { return Turn::Next };
+        let Some(kept) = kept else { return Turn::Done };
         let violations = match &facts.unreadable {
             None => kept.validate(&self.context, deployment),
             Some(error) => vec![unreadable(error)],
@@ -165,6 +169,7 @@ impl Kept {
         let written = deployment.status.clone().unwrap_or_default();
         Self {
             uid: deployment.metadata.uid.clone().unwrap_or_default(),
+            since: Instant::now(),
             fleet: Fleet::new(context, key),
             publisher: Publisher::new(client.clone(), key, written),
             announcer: Announcer::new(
@@ -236,6 +241,11 @@ impl Kept {
             },
         };
         let (status, news) = compose(&view, &Time(Timestamp::now()));
+        let first_words = self.since + FIRST_WORDS;
+        if Instant::now() < first_words && takes_back(&before, &status) {
+            self.next = Some(first_words);
+            return;
+        }
         self.show(context, key, (&status, findings.serving.as_ref()));
         let phase = status.phase.map(|phase| phase.to_string());
         context.metrics.phase(self.phase.as_deref(), phase.as_deref());
@@ -284,6 +294,22 @@ fn unreadable(error: &str) -> Violation {
         remedy: "write what this operator's version knows, or install the operator that belongs to the definition"
             .to_owned(),
     }
+}
+
+/// Whether a deployment that served, or slept, would no longer be said to.
+fn takes_back(before: &ModelDeploymentStatus, now: &ModelDeploymentStatus) -> bool {
+    let well = |status: &ModelDeploymentStatus| {
+        status.phase.is_some_and(|phase| match phase {
+            Phase::Available | Phase::Updating | Phase::Asleep => true,
+            Phase::Pending
+            | Phase::Loading
+            | Phase::Degraded
+            | Phase::Waking
+            | Phase::Failed
+            | Phase::Unknown => false,
+        })
+    };
+    well(before) && !well(now)
 }
 
 fn outcome(turn: Turn) -> &'static str {

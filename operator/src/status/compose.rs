@@ -179,8 +179,8 @@ fn phase(view: &View<'_>) -> crds::Phase {
     };
     let changes = view.rising.is_some() || serving.agents.outdated > 0;
     match serving.phase {
-        Phase::Pending => crds::Phase::Pending,
-        Phase::Loading => crds::Phase::Loading,
+        Phase::Pending => coming_up(view, crds::Phase::Pending),
+        Phase::Loading => coming_up(view, crds::Phase::Loading),
         // A router's pod may lag behind its own word.
         Phase::Available if view.router_pods_ready == 0 && !view.was_available() => {
             crds::Phase::Loading
@@ -191,6 +191,24 @@ fn phase(view: &View<'_>) -> crds::Phase {
         Phase::Sleeping if serving.agents.desired > 0 => crds::Phase::Waking,
         Phase::Sleeping => crds::Phase::Asleep,
         Phase::Failed => crds::Phase::Failed,
+    }
+}
+
+/// What comes up for the first time is pending or loading. After a sleep it wakes; after it has served, and with an
+/// operator that has only just begun, something is missing.
+fn coming_up(view: &View<'_>, first: crds::Phase) -> crds::Phase {
+    match view.before.phase {
+        Some(crds::Phase::Asleep | crds::Phase::Waking) => crds::Phase::Waking,
+        Some(crds::Phase::Available | crds::Phase::Updating | crds::Phase::Degraded) => {
+            crds::Phase::Degraded
+        }
+        Some(
+            crds::Phase::Pending
+            | crds::Phase::Loading
+            | crds::Phase::Failed
+            | crds::Phase::Unknown,
+        )
+        | None => first,
     }
 }
 

@@ -202,6 +202,12 @@ fn available(view: &View<'_>) -> Observed {
         let message = "no agent runs because nobody asks; the next request wakes one";
         return yes(condition, ConditionReason::Asleep, message);
     }
+    if matches!(view.before.phase, Some(crds::Phase::Asleep | crds::Phase::Waking))
+        && status.agents.ready == 0
+    {
+        let message = "the first agents start; requests wait for them";
+        return yes(condition, ConditionReason::Asleep, message);
+    }
     if status.agents.ready == 0 {
         let message = format!("none of {} agents is ready", status.agents.desired);
         return no(condition, ConditionReason::NoAgent, message);
