@@ -199,7 +199,10 @@ async fn renew(
     let situation = Situation { secret: &title, wanted: identity, authorities, now };
     match judge(found.as_ref(), situation).map_err(Box::new)? {
         Verdict::Keep(_) | Verdict::CertManager(_) => {
-            own.note_look(key, wanted.name);
+            // The watch shows ours; were they noted, one that is deleted would be missing until the note is old.
+            if !found.as_ref().is_some_and(is_ours) {
+                own.note_look(key, wanted.name);
+            }
             Ok(())
         }
         Verdict::Issue(cause) => {
@@ -208,10 +211,15 @@ async fn renew(
             let secret = secret(own, wanted, &leaf);
             let parameters = PatchParams::apply(MANAGER).force();
             api.patch(wanted.name, &parameters, &Patch::Apply(&secret)).await.map_err(failed)?;
-            own.note_look(key, wanted.name);
             Ok(())
         }
     }
+}
+
+/// Whether the operator keeps this Secret, so that the watch shows it.
+fn is_ours(secret: &Secret) -> bool {
+    let labels = secret.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == MANAGER)
 }
 
 fn secret(own: &Own, wanted: &Wanted<'_>, leaf: &Leaf) -> Secret {

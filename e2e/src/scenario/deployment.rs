@@ -1,6 +1,6 @@
 //! A ModelDeployment, as kubectl shows it.
 
-use crate::client::{Answer, Client, Progress, Sampling};
+use crate::client::{Answer, Client, Progress, Sampling, served_model};
 use crate::{kube, waiting};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// For a deployment to become whole: images are on the nodes, the model is small, the machine has two cores.
 pub const WHOLE_WAIT: Duration = Duration::from_secs(180);
+/// For kube-proxy, which waits a second between two changes.
+const SERVICE_WAIT: Duration = Duration::from_secs(5);
 /// For a rolling change of a whole deployment: agents go one after another, each drained first.
 pub const ROLL_WAIT: Duration = Duration::from_secs(420);
 
@@ -140,7 +142,21 @@ impl Deployment {
     /// # Errors
     /// When it is not so in time.
     pub async fn whole(&self) -> Result<Value> {
-        self.until("a whole deployment", WHOLE_WAIT, is_whole).await
+        let object = self.until("a whole deployment", WHOLE_WAIT, is_whole).await?;
+        self.reachable().await?;
+        Ok(object)
+    }
+
+    /// Waits until the Service sends requests on: nodes learn of its first ready pod a little later than the API
+    /// server.
+    ///
+    /// # Errors
+    /// When it takes longer than that.
+    pub async fn reachable(&self) -> Result<()> {
+        waiting::until("the Service to send requests on", SERVICE_WAIT, async || {
+            served_model(&self.url()).await.map(drop)
+        })
+        .await
     }
 
     /// As [`Self::whole`], after a change that replaces agents.

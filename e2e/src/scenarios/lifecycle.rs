@@ -38,6 +38,9 @@ async fn play(scene: &Scene) -> Result<()> {
     let selector = format!("boyle.dev/model-deployment={}", deployment.name);
     let arguments = ["get", KINDS, "--namespace", &scene.namespace, "--selector", &selector];
     gone(&[&arguments[..], &["--output", "name"]].concat()).await?;
+    // Nothing of the first one may be mistaken for the second one's.
+    let second = scene.deployed().await?;
+    second.delete().await?;
     operator::uninstall().await?;
     let selector = "app.kubernetes.io/name=boyle";
     let arguments = ["get", KINDS, "--namespace", SYSTEM, "--selector", selector];
