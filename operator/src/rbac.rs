@@ -23,8 +23,8 @@ pub struct Rule {
     pub verbs: &'static [&'static str],
 }
 
-/// Kinds that the operator applies, watches and takes away again.
-const KEPT: &[&str] = &["create", "delete", "get", "list", "patch", "watch"];
+/// For kinds that the operator applies and watches. They go with the ModelDeployment that owns them.
+const KEPT: &[&str] = &["create", "get", "list", "patch", "watch"];
 
 /// All rights.
 pub const RULES: &[Rule] = &[
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         place: Place::Deployments,
         group: "boyle.dev",
         resources: &["modeldeployments"],
-        verbs: &["get", "list", "watch"],
+        verbs: &["list", "watch"],
     },
     Rule {
         place: Place::Deployments,
@@ -66,11 +66,13 @@ pub const RULES: &[Rule] = &[
         resources: &["configmaps"],
         verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
     },
+    Rule { place: Place::Deployments, group: "apps", resources: &["deployments"], verbs: KEPT },
+    // A changed model's old agents go, with their plan.
     Rule {
         place: Place::Deployments,
         group: "apps",
-        resources: &["deployments", "statefulsets"],
-        verbs: KEPT,
+        resources: &["statefulsets"],
+        verbs: &["create", "delete", "get", "list", "patch", "watch"],
     },
     Rule {
         place: Place::Deployments,
@@ -92,12 +94,6 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         place: Place::Deployments,
-        group: "",
-        resources: &["persistentvolumeclaims"],
-        verbs: &["get"],
-    },
-    Rule {
-        place: Place::Deployments,
         group: "events.k8s.io",
         resources: &["events"],
         verbs: &["create"],
@@ -109,12 +105,7 @@ pub const RULES: &[Rule] = &[
         resources: &["leases"],
         verbs: &["create", "get", "update"],
     },
-    Rule {
-        place: Place::Own,
-        group: "",
-        resources: &["secrets"],
-        verbs: &["create", "get", "patch", "update"],
-    },
+    Rule { place: Place::Own, group: "", resources: &["secrets"], verbs: &["create", "get"] },
 ];
 
 /// Whether some rule has this verb on this plural, `modeldeployments/status` for example.

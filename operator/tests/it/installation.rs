@@ -3,6 +3,8 @@
 use crate::chart;
 use crate::support::deployment::{self, condition, until_is};
 use crate::support::plane::{Plane, Running, settings};
+use crate::support::wait::until;
+use crds::ModelDeployment;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
@@ -87,21 +89,17 @@ async fn check_says_that_the_resource_is_missing_or_may_not_be_read() {
     let error = check(nobody, "default", &WatchScope::Cluster).await.unwrap_err();
     assert!(matches!(error, CheckError::List(_)), "{error}");
     let definitions: Api<CustomResourceDefinition> = Api::all(plane.client.clone());
-    let name = operator_crd_name();
-    definitions.delete(&name, &<_>::default()).await.unwrap();
+    definitions.delete(ModelDeployment::crd_name(), &<_>::default()).await.unwrap();
     // The API server goes on serving a resource for a moment.
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        assert!(tokio::time::Instant::now() < end, "the resource goes");
-        let answer = check(plane.client.clone(), "default", &WatchScope::Cluster);
-        // As long as the resource is served, it waits for an operator that acts.
-        match tokio::time::timeout(std::time::Duration::from_secs(2), answer).await {
-            Ok(Err(CheckError::NoResource)) => break,
-            Ok(Ok(_) | Err(_)) | Err(_) => tokio::task::yield_now().await,
+    let deployments: Api<ModelDeployment> = Api::all(plane.client.clone());
+    until("the resource goes", || async {
+        match deployments.list_metadata(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Err("it is still served".to_owned()),
         }
-    }
-}
-
-fn operator_crd_name() -> String {
-    crds::ModelDeployment::crd_name().to_owned()
+    })
+    .await;
+    let error = check(plane.client.clone(), "default", &WatchScope::Cluster).await.unwrap_err();
+    assert!(matches!(error, CheckError::NoResource), "{error}");
 }
