@@ -12,6 +12,8 @@ mod request;
 mod rules;
 mod schema;
 mod source;
+// Its descriptions are what `kubectl explain` prints, where angle brackets around a URL would be noise.
+#[allow(rustdoc::bare_urls)]
 mod spec;
 mod status;
 mod strict;

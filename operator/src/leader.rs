@@ -1,6 +1,6 @@
 //! Leader election by Lease: at most one replica acts, and a dead one is replaced within seconds.
 //!
-//! The holder renews about every second and stops acting [`FENCE`] after the start of its last successful
+//! The holder renews about every second and stops acting `FENCE` after the start of its last successful
 //! renewal, by its own clock. Another takes the lease when it has not seen it change for [`LEASE`], by *its* own
 //! clock. The difference is what a slow clock or a write on its way may cost; the two clocks are never compared.
 
