@@ -121,8 +121,9 @@ pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
             "description": description,
             "maxProperties": RESOURCES_MAX,
             "additionalProperties": {
+                // Alone: beside it an `anyOf` of both types is folded into `type: integer`, and then every server-side
+                // apply fails on a quantity that is text.
                 "x-kubernetes-int-or-string": true,
-                "anyOf": [{"type": "integer"}, {"type": "string"}],
                 "pattern": QUANTITY,
                 "minimum": 0,
                 "maxLength": QUANTITY_LENGTH_MAX,
