@@ -79,6 +79,8 @@ pub enum Stage {
     Evacuating,
     /// It takes no new sequences.
     Draining,
+    /// The same, and nobody else can hold its experts: requests are held while it restarts.
+    DrainingAlone,
     /// It was restarted and is not ready yet.
     Returning,
 }
@@ -107,6 +109,8 @@ pub enum Waiting {
     Returning { agent: AgentId },
     #[error("{agent} is not ready")]
     NotReady { agent: AgentId },
+    #[error("{agent} alone has some of its experts in memory")]
+    Uncovered { agent: AgentId },
 }
 
 /// Why a rollout stopped.
@@ -136,7 +140,7 @@ pub fn next(input: &RolloutInput<'_>, memory: &RolloutMemory) -> (Step, RolloutM
 pub fn cannot_evacuate(memory: &RolloutMemory, now: Moment) -> RolloutMemory {
     let mut next = memory.clone();
     if let Some(subject) = next.subject.as_mut().filter(|it| it.stage == Stage::Evacuating) {
-        (subject.stage, subject.since) = (Stage::Draining, now);
+        (subject.stage, subject.since) = (Stage::DrainingAlone, now);
     }
     next
 }
@@ -159,7 +163,9 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
     match subject.stage {
         Stage::Returning => go_on_returning(input, subject, view),
         // The wish changed back before anything was done that only a restart undoes.
-        Stage::Evacuating | Stage::Draining if !view.needs_restart => begin(input),
+        Stage::Evacuating | Stage::Draining | Stage::DrainingAlone if !view.needs_restart => {
+            begin(input)
+        }
         Stage::Evacuating if covered(input, &subject.agent) => {
             let agent = subject.agent.clone();
             let subject = Subject { stage: Stage::Draining, since: input.now, ..subject };
@@ -168,19 +174,35 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
         Stage::Evacuating => {
             (Step::Evacuate(subject.agent.clone()), RolloutMemory { subject: Some(subject) })
         }
-        Stage::Draining => {
+        Stage::Draining | Stage::DrainingAlone => {
             let waited = input.now.since(subject.since);
             let over = waited >= input.patience.drain_max || view.health != Health::Ready;
             // At least one look after it was asked to drain, or a sequence could come in between.
             let idle = view.sequences == 0 && waited > Duration::ZERO;
-            if over || idle {
-                let agent = subject.agent;
-                let memory = returning(input, &agent);
-                return (Step::Restart(agent), memory);
+            if !(over || idle) {
+                let agent = subject.agent.clone();
+                return (Step::Drain(agent), RolloutMemory { subject: Some(subject) });
             }
-            (Step::Drain(subject.agent.clone()), RolloutMemory { subject: Some(subject) })
+            // Whoever went down meanwhile comes first, for its experts may be on this one alone by now.
+            if let Some(waiting) = hindrance(input, &subject) {
+                return (Step::Wait(waiting), RolloutMemory { subject: Some(subject) });
+            }
+            let agent = subject.agent;
+            let memory = returning(input, &agent);
+            (Step::Restart(agent), memory)
         }
     }
+}
+
+/// Why a drained agent may not be restarted yet.
+fn hindrance(input: &RolloutInput<'_>, subject: &Subject) -> Option<Waiting> {
+    let mut others = input.agents.iter().filter(|(agent, _)| **agent != subject.agent);
+    if let Some((agent, _)) = others.find(|(_, view)| view.health != Health::Ready) {
+        return Some(Waiting::NotReady { agent: agent.clone() });
+    }
+    let alone = subject.stage == Stage::DrainingAlone;
+    let agent = subject.agent.clone();
+    (!alone && !covered(input, &agent)).then_some(Waiting::Uncovered { agent })
 }
 
 fn go_on_returning(
@@ -245,7 +267,7 @@ fn begin(input: &RolloutInput<'_>) -> (Step, RolloutMemory) {
     let memory = RolloutMemory { subject: Some(subject) };
     match stage {
         Stage::Evacuating => (Step::Evacuate(agent), memory),
-        Stage::Draining | Stage::Returning => (Step::Drain(agent), memory),
+        Stage::Draining | Stage::DrainingAlone | Stage::Returning => (Step::Drain(agent), memory),
     }
 }
 

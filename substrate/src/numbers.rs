@@ -6,7 +6,7 @@ use crate::substrate::Wanted;
 use planner::cost::{Cost, CostMeter};
 use planner::moment::Moment;
 use planner::plan::Plan;
-use planner::scale::{self, ScaleChange, ScaleInput, ScaleMemory, Signals, scale};
+use planner::scale::{ScaleChange, ScaleInput, ScaleMemory, Signals, scale};
 use planner::spec::Goal;
 
 /// Numbers through time.
@@ -27,8 +27,8 @@ pub struct Circumstances<'a> {
     pub goal: &'a Goal,
     pub duty: &'a RouterDuty,
     pub plan: Option<&'a Plan>,
-    /// The least memory that an agent has; `None` while no agent's is known.
-    pub memory_bytes: Option<u64>,
+    /// Fewest agents that hold the model and its copies; `None` while that is not known.
+    pub floor: Option<u32>,
     pub signals: &'a Signals,
     pub words: &'a RouterWords,
 }
@@ -52,14 +52,10 @@ impl Numbers {
 
     /// Decides; empty when everything stays.
     pub fn decide(&mut self, circumstances: &Circumstances<'_>) -> Vec<ScaleChange> {
-        let Circumstances { now, goal, duty, plan, memory_bytes, signals, words } = *circumstances;
+        let Circumstances { now, goal, duty, plan, floor, signals, words } = *circumstances;
         let usage = self.counters.usage(signals, words);
         self.meter.observe(now, usage);
         let Some(memory) = &self.memory else { return Vec::new() };
-        let copies = goal.copies.get();
-        let by_facts = plan.zip(memory_bytes).and_then(|(plan, memory_bytes)| {
-            scale::floor(&plan.facts, &plan.engine, copies, memory_bytes)
-        });
         let nothing = Signals::default();
         let mut agents = goal.agents;
         match duty {
@@ -76,7 +72,8 @@ impl Numbers {
                 agents,
                 routers: goal.routers,
                 scaling: &goal.scaling,
-                floor: by_facts.unwrap_or(copies),
+                // Copies are on different agents, whatever the model is.
+                floor: floor.unwrap_or(goal.copies.get()),
                 sequences_max: plan.map_or(0, |plan| plan.engine.sequences_max),
                 signals: match duty {
                     RouterDuty::Active { .. } => signals,

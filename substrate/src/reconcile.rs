@@ -10,7 +10,7 @@ use crate::numbers::{Circumstances, Numbers};
 use crate::reason::Reason;
 use crate::report::{Report, Reports};
 use crate::rolling;
-use crate::routers::{RouterBoard, RouterDuty, RouterWords};
+use crate::routers::{RouterBoard, RouterDuty, RouterOutcome, RouterWords};
 use crate::signals::{sequences, signals, staying};
 use crate::status::{DeploymentStatus, Phase};
 use crate::substrate::{Observed, Substrate, Wanted};
@@ -37,6 +37,9 @@ const RESYNC: Duration = Duration::from_secs(1);
 const RESYNC_QUIET: Duration = Duration::from_secs(3);
 /// The same without agents. Routers and the substrate wake the reconcile at once.
 const RESYNC_ASLEEP: Duration = Duration::from_secs(30);
+
+/// How long the first round waits to hear those of a plan that it takes up; by then whoever is gone counts as silent.
+const TAKE_UP_MAX: Duration = Duration::from_secs(3);
 
 /// Why a reconcile could not even begin. Everything later is part of the status.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,7 @@ pub struct Reconciler<S> {
     losses: Losses,
     phase: Phase,
     stage: Arrival,
+    takes_up: TakesUp,
     resync: Duration,
     began: Instant,
 }
@@ -87,6 +91,13 @@ enum Arrival {
         since: Option<Instant>,
     },
     Planned,
+}
+
+/// Whether the first round finds a deployment that an earlier run left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakesUp {
+    Nothing,
+    APlan,
 }
 
 /// What one round sees and decides from.
@@ -122,6 +133,7 @@ impl<S: Substrate> Reconciler<S> {
         let recorded = substrate.recorded().await;
         let recorded = recorded.map_err(|error| ReconcileError::Recorded(Box::new(error)))?;
         let previous = recorded.filter(|plan| plan.deployment == goal.name);
+        let takes_up = if previous.is_some() { TakesUp::APlan } else { TakesUp::Nothing };
         let highest_seen = previous.as_ref().map_or(Generation(0), |plan| plan.generation);
         Ok(Self {
             substrate,
@@ -146,6 +158,7 @@ impl<S: Substrate> Reconciler<S> {
             losses: Losses::default(),
             phase: Phase::Pending,
             stage: Arrival::Awaited { since: None },
+            takes_up,
             resync: RESYNC,
             began: Instant::now(),
         })
@@ -205,6 +218,46 @@ impl<S: Substrate> Reconciler<S> {
 
     /// One round. Touches the network; ends within a few seconds whoever hangs.
     pub async fn reconcile(&mut self) -> DeploymentStatus {
+        let mut status = self.round().await;
+        // One that takes up a plan has not heard anybody yet: what it would say of a deployment that serves is untrue.
+        let deadline = Instant::now() + TAKE_UP_MAX;
+        while self.takes_up == TakesUp::APlan && self.is_unheard() {
+            let heard = async {
+                tokio::select! {
+                    () = self.board.changed() => {}
+                    () = self.routers.changed() => {}
+                }
+            };
+            if tokio::time::timeout_at(deadline, heard).await.is_err() {
+                break;
+            }
+            let scaled = std::mem::take(&mut status.scaled);
+            status = self.round().await;
+            status.scaled.splice(0..0, scaled);
+        }
+        self.takes_up = TakesUp::Nothing;
+        self.phase = status.phase;
+        if let Err(error) = self.substrate.publish(&status).await {
+            tracing::warn!(%error, "the status could not be published");
+        }
+        status
+    }
+
+    /// Somebody who should answer has not yet, or has only heard of others' homes.
+    fn is_unheard(&self) -> bool {
+        let agents = self.board.reports();
+        let told = self.routers.told().is_some();
+        let routers = self.routers.words();
+        agents.values().any(|report| matches!(report, Report::Awaited))
+            || routers.values().any(|word| match word {
+                RouterOutcome::Awaited => true,
+                RouterOutcome::Answers(_) | RouterOutcome::Outdated { .. } => told,
+                RouterOutcome::Holds(status) => status.homes_ready == 0,
+                RouterOutcome::Failed { .. } => false,
+            })
+    }
+
+    async fn round(&mut self) -> DeploymentStatus {
         let now = Instant::now();
         let mut reasons = Vec::new();
         let scaled = match self.begin().await {
@@ -220,14 +273,9 @@ impl<S: Substrate> Reconciler<S> {
         self.tell_routers(&scene, applied.as_ref());
         self.act(&scene, applied.as_ref()).await;
         let status = self.derive(&scene, applied.as_ref(), reasons);
-        let status = DeploymentStatus { scaled, cost: self.numbers.cost(&self.goal), ..status };
-        self.phase = status.phase;
         self.resync = self.pause(&scene, &status);
         self.seen = scene.observed;
-        if let Err(error) = self.substrate.publish(&status).await {
-            tracing::warn!(%error, "the status could not be published");
-        }
-        status
+        DeploymentStatus { scaled, cost: self.numbers.cost(&self.goal), ..status }
     }
 
     /// Reconciles whenever something changes, telling `statuses` each time, until the future is dropped.
@@ -280,7 +328,7 @@ impl<S: Substrate> Reconciler<S> {
             goal: &self.goal,
             duty: &self.duty,
             plan: self.previous.as_ref(),
-            memory_bytes: self.memory_bytes.values().copied().min(),
+            floor: self.floor(&reports),
             signals: &signals,
             words: &words,
         });
@@ -326,7 +374,9 @@ impl<S: Substrate> Reconciler<S> {
     }
 
     fn listen(&mut self, now: Instant, observed: &Observed, reports: &Reports) {
-        let planned = self.previous.iter().flat_map(|plan| plan.agents.keys().cloned()).collect();
+        // While agents are awaited, nobody is missed.
+        let plan = self.previous.as_ref().filter(|_| self.stage == Arrival::Planned);
+        let planned = plan.iter().flat_map(|plan| plan.agents.keys().cloned()).collect();
         let returning = self.rollout.subject.as_ref();
         let returning = returning.filter(|subject| subject.stage == Stage::Returning);
         self.losses = self.silences.judge(&Listening {

@@ -85,7 +85,7 @@ pub fn mark(inventory: &mut Inventory, memory: &RolloutMemory, losses: &Losses) 
     let Some(subject) = &memory.subject else { return };
     let state = match subject.stage {
         Stage::Evacuating => AgentState::Leaving,
-        Stage::Draining => AgentState::Draining,
+        Stage::Draining | Stage::DrainingAlone => AgentState::Draining,
         Stage::Returning => return,
     };
     if let Some(facts) = inventory.agents.get_mut(&subject.agent)

@@ -16,7 +16,7 @@ use crate::key::DeploymentKey;
 use crate::render::{Group, Names, Revision, Target};
 use crate::watch::Kind;
 use crate::watch::cache::Owner;
-use crate::watch::pod::{Component, PodFacts};
+use crate::watch::pod::{Component, PodFacts, Stage};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -24,7 +24,7 @@ use observe::{LastSeen, Scene};
 use planner::identity::AgentId;
 use planner::plan::Plan;
 use record::Record;
-use replicas::Replicas;
+use replicas::{Replicas, Tenure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use substrate::{DeploymentStatus, Observed, Substrate, Wanted};
@@ -172,6 +172,20 @@ impl KubernetesSubstrate {
         SubstrateError::of(errors)
     }
 
+    /// Leaving agents without a running container hold nothing, so nobody has to take anything over.
+    fn release_idle(&mut self) {
+        let pods = self.pods();
+        let runs = |agent: &AgentId| {
+            let stage = pods.get(agent.as_str()).map(|pod| pod.stage);
+            matches!(stage, Some(Stage::Running | Stage::Ready))
+        };
+        let leaving = self.replicas.agents().filter(|(_, tenure)| *tenure == Tenure::Leaves);
+        let idle: Vec<AgentId> = leaving.map(|(agent, _)| agent).filter(|it| !runs(it)).collect();
+        for agent in idle {
+            self.replicas.release(&agent);
+        }
+    }
+
     fn pods(&self) -> BTreeMap<String, Arc<PodFacts>> {
         self.context.caches.pods.of(&Owner::Deployment(self.key.clone()))
     }
@@ -246,6 +260,7 @@ impl Substrate for KubernetesSubstrate {
 
     async fn ensure(&mut self, wanted: Wanted) -> Result<(), Noted> {
         self.replicas.want(wanted.agents);
+        self.release_idle();
         let result = self.ensure_all(wanted.routers).await;
         self.noted(result)
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type AgentCase = (u8, u64, u8);
 
 fn any_inventory() -> impl Strategy<Value = Inventory> {
-    prop::collection::vec((0_u8..4, 0_u64..80, 0_u8..6), 0..7).prop_map(|cases: Vec<AgentCase>| {
+    prop::collection::vec((0_u8..4, 0_u64..80, 0_u8..9), 0..7).prop_map(|cases: Vec<AgentCase>| {
         let mut inventory = Inventory::default();
         for (index, (host, room, state)) in cases.into_iter().enumerate() {
             let name = format!("agent-{index}");
@@ -21,6 +21,8 @@ fn any_inventory() -> impl Strategy<Value = Inventory> {
             facts.state = match state {
                 0 => AgentState::Leaving,
                 1 => AgentState::Restarting,
+                2 => AgentState::Draining,
+                3 => AgentState::Lost,
                 _ => AgentState::Running,
             };
             inventory.agents.insert(agent(&name), facts);
@@ -75,7 +77,7 @@ proptest! {
                 prop_assert_eq!(&again.plan, &first.plan);
             }
             Err(PlanError::NoAgents) => {
-                prop_assert!(after.agents.values().all(|facts| facts.state == AgentState::Leaving));
+                prop_assert!(after.agents.values().all(|facts| !facts.state.holds_experts()));
             }
             Err(PlanError::DoesNotFit { needed, available, .. }) => {
                 let short = after.agents.values().any(|facts| facts.memory_bytes < 1_500);
@@ -144,6 +146,44 @@ fn a_plan_survives_its_json() {
     let plan = planned(&spec(2, 4, 2), &inventory(3, 100), None);
     let text = serde_json::to_string(&plan).expect("plans are JSON");
     assert_eq!(serde_json::from_str::<Plan>(&text).expect("its own JSON"), plan);
+}
+
+/// Outdated processes keep the settings that they run with, also over several plans; a restarted one gets the new ones.
+#[test]
+fn outdated_agents_keep_their_settings_until_they_are_restarted() {
+    let spec = spec(2, 8, 2);
+    let mut there = inventory(3, 100);
+    let before = planned(&spec, &there, None);
+    let mut wished = spec.clone();
+    wished.engine.context_length = 1_024;
+    there.outdated = there.agents.keys().cloned().collect();
+    let begun = planned(&wished, &there, Some(&before));
+    assert_eq!(lint(&wished, &there, &begun, Some(&before)), []);
+    let lengths = |plan: &Plan| -> Vec<u32> {
+        plan.agents.keys().map(|agent| plan.settings_of(agent).context_length).collect()
+    };
+    assert_eq!((begun.engine.context_length, lengths(&begun)), (1_024, vec![512; 3]));
+    there.outdated.remove(&agent("agent-1"));
+    let half = planned(&wished, &there, Some(&begun));
+    assert_eq!(lint(&wished, &there, &half, Some(&begun)), []);
+    assert_eq!(lengths(&half), [512, 1_024, 512]);
+    there.outdated.clear();
+    assert_eq!(lengths(&planned(&wished, &there, Some(&half))), [1_024; 3]);
+}
+
+/// The hash is of what a plan gives, not of its number.
+#[test]
+fn plans_that_give_the_same_have_one_hash() {
+    let spec = spec(2, 8, 2);
+    let mut there = inventory(3, 100);
+    let first = planned(&spec, &there, None);
+    there.agents.get_mut(&agent("agent-1")).expect("there").state = AgentState::Draining;
+    let second = planned(&spec, &there, Some(&first));
+    there.agents.get_mut(&agent("agent-1")).expect("there").state = AgentState::Running;
+    let third = planned(&spec, &there, Some(&second));
+    assert_ne!(first.hash(), second.hash());
+    assert_eq!(first.hash(), third.hash());
+    assert_eq!(first.hash().len(), 16);
 }
 
 /// A process that is replaced under its name changes the address and the role, and moves nothing.

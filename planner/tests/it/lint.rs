@@ -76,6 +76,21 @@ fn stale_agents_are_found() {
 }
 
 #[test]
+fn lost_agents_and_stale_settings_are_found() {
+    let lost = findings_after(|inventory, _| {
+        inventory.agents.get_mut(&agent("agent-1")).expect("there").state = AgentState::Lost;
+    });
+    assert!(lost.contains(&Finding::AgentLost(agent("agent-1"))), "{lost:?}");
+    let stale = findings_after(|_, plan| {
+        let older = EngineSettings { queue_max: 1, ..plan.engine.clone() };
+        plan.agents.get_mut(&agent("agent-1")).expect("planned").keeps = Some(older);
+    });
+    assert_eq!(stale, [Finding::SettingsStale(agent("agent-1"))]);
+    let other = findings_after(|_, plan| plan.facts.fingerprint = "tiny-2".to_owned());
+    assert!(matches!(other.as_slice(), [Finding::OtherModel { .. }]), "{other:?}");
+}
+
+#[test]
 fn generations_must_follow() {
     let (inventory, first) = clean();
     let check = |plan: &Plan| lint(&spec(2, 4, 2), &inventory, plan, Some(&first));

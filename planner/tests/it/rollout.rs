@@ -88,6 +88,24 @@ fn nobody_is_restarted_while_another_is_down() {
 }
 
 #[test]
+fn a_drained_agent_waits_for_one_that_went_down_meanwhile() {
+    let mut world = two_copies();
+    assert_eq!(world.after(0), Step::Drain(agent("a")));
+    world.comes_back("c");
+    world.change("c", |view| view.health = Health::NotReady);
+    let waits = Step::Wait(Waiting::NotReady { agent: agent("c") });
+    assert_eq!(world.after(1), waits);
+    assert_eq!(world.after(600), waits);
+    world.change("c", |view| (view.health, view.resident) = (Health::Ready, [].into()));
+    let uncovered = Step::Wait(Waiting::Uncovered { agent: agent("a") });
+    assert_eq!(world.after(1), uncovered, "c has not loaded its experts again");
+    world.change("c", |view| {
+        view.resident = [2, 0].map(|expert| ExpertId { layer: 1, expert }).into();
+    });
+    assert_eq!(world.after(1), Step::Restart(agent("a")));
+}
+
+#[test]
 fn agents_that_serve_nobody_go_first() {
     let mut world = two_copies();
     world.change("c", |view| view.health = Health::Broken { cause: "old image".to_owned() });

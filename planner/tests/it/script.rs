@@ -56,6 +56,8 @@ fn run(commands: &str) -> String {
             "restarting" => state(&mut world, words[1], AgentState::Restarting),
             "running" => state(&mut world, words[1], AgentState::Running),
             "leaving" => state(&mut world, words[1], AgentState::Leaving),
+            "draining" => state(&mut world, words[1], AgentState::Draining),
+            "lost" => state(&mut world, words[1], AgentState::Lost),
             "moved" => {
                 let facts =
                     world.inventory.agents.get_mut(&agent(words[1])).expect("a known agent");

@@ -25,21 +25,15 @@ impl<S: Substrate> Reconciler<S> {
         let ready = scene.reports.values().any(|report| report.is_ready());
         let served = scene.words.values().all(RouterOutcome::is_ready);
         let pace = if ready && !served { Pace::Quick } else { Pace::Steady };
-        let told = match (applied, &self.previous) {
-            (Some(applied), _) => Some(reachable_homes(applied.plan(), scene)),
-            // Asleep: there is nobody to send requests to, so they are held.
-            (None, Some(plan)) if scene.wanted.agents == 0 => {
-                Some(Homes { model: plan.deployment.to_string(), homes: Vec::new() })
-            }
-            (None, _) => None,
+        let mut told = match applied {
+            Some(applied) => reachable_homes(applied.plan(), scene),
+            // Asleep, or not yet up: there is nobody to send requests to, so routers that know the model hold them.
+            None => Homes { model: self.goal.name.to_string(), homes: Vec::new() },
         };
-        let told = told.map(|mut told| {
-            let known: Vec<String> = told.homes.iter().map(|home| home.agent_id.clone()).collect();
-            told.homes.extend(resuming.iter().filter(|it| !known.contains(&it.agent_id)).cloned());
-            told
-        });
-        let generation = self.previous.as_ref().map_or(0, |plan| plan.generation.0);
-        self.routers.tell(told, generation, pace);
+        let known: Vec<String> = told.homes.iter().map(|home| home.agent_id.clone()).collect();
+        told.homes.extend(resuming.iter().filter(|it| !known.contains(&it.agent_id)).cloned());
+        let generation = self.previous.as_ref().map_or(1, |plan| plan.generation.0);
+        self.routers.tell(Some(told), generation, pace);
     }
 
     /// Restarts, releases and replaces whoever's turn it is.

@@ -14,6 +14,7 @@ use planner::identity::Generation;
 use planner::inventory::{AgentFacts, AgentState, Inventory};
 use planner::plan::WaitingOn;
 use planner::rollout::{Step, cannot_evacuate};
+use planner::scale;
 use planner::spec::{EngineSettings, ModelFacts, ServingSpec};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,6 +31,8 @@ impl<S: Substrate> Reconciler<S> {
         reasons: &mut Vec<Reason>,
     ) -> Option<Applied> {
         if scene.wanted.agents == 0 {
+            // When it wakes, its agents are awaited like those of a first plan.
+            self.stage = Arrival::Awaited { since: None };
             return None;
         }
         let mut inventory = self.inventory(scene);
@@ -66,7 +69,9 @@ impl<S: Substrate> Reconciler<S> {
                 inventory.agents.entry(agent.clone()).or_insert(facts);
             }
         }
-        self.memory_bytes.retain(|agent, _| inventory.agents.contains_key(agent));
+        if !inventory.agents.is_empty() {
+            self.memory_bytes.retain(|agent, _| inventory.agents.contains_key(agent));
+        }
         for (agent, facts) in &inventory.agents {
             let reported = scene.reports.get(agent).and_then(|report| report.status());
             let reported = reported.map_or(0, |status| status.memory_bytes);
@@ -151,6 +156,18 @@ impl<S: Substrate> Reconciler<S> {
             }
             Err(error) => reasons.push(Reason::NoPlan { error: error.to_string() }),
         }
+    }
+
+    /// Fewest agents that hold the model and its copies, as far as that is known.
+    pub(super) fn floor(&self, reports: &Reports) -> Option<u32> {
+        let memory_bytes = self.memory_bytes.values().copied().min()?;
+        let facts = choose(&self.goal, self.previous.as_ref(), reports)?;
+        let planned = self.previous.as_ref().filter(|plan| plan.facts == facts);
+        let engine = match planned {
+            Some(plan) => plan.engine.clone(),
+            None => size(&facts, &self.goal.engine, memory_bytes).ok()?,
+        };
+        scale::floor(&facts, &engine, self.goal.copies.get(), memory_bytes)
     }
 
     fn remember(&mut self, spec: ServingSpec, inventory: &Inventory, waiting: Vec<WaitingOn>) {
