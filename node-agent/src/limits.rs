@@ -29,10 +29,6 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(5);
 /// The self-test waits for peers that still load; after this long the reason is logged and it goes on waiting.
 pub const SELF_TEST_REMINDER: Duration = Duration::from_secs(10);
 
-/// After a stop signal the agent leaves once no peer has called its experts for this long: a peer that needs them calls
-/// several times in one pass.
-pub const PEERS_QUIET: Duration = Duration::from_millis(500);
-
 /// Open connections are closed within this time once the grace is over.
 pub const CLOSE_GRACE: Duration = Duration::from_millis(500);
 

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::exchange::PeerCalls;
-use crate::limits::{PEERS_QUIET, STATUS_INTERVAL};
+use crate::limits::STATUS_INTERVAL;
 use crate::registry::Registry;
 use proto::v1::AgentPhase;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ enum Notice {
 
 impl Shutdown {
     /// Waits for `signal`, takes no new sequences from then on, and returns when nobody needs the agent any more: its
-    /// sequences have ended, peers call no experts, and the plan has another copy of each or has moved them.
+    /// sequences have ended, and the plan has another copy of each expert or has moved them. From that moment on peers
+    /// are sent to those copies; under load they would call this one for ever.
     pub async fn run(self, signal: impl Future<Output = ()>) {
         signal.await;
         let notice = match self.board.phase() {
@@ -40,7 +41,11 @@ impl Shutdown {
         tracing::info!(sequences = self.board.sequences(), "stopping");
         self.board.drain();
         let unneeded = async {
-            while self.is_needed(notice) {
+            while notice == Notice::None && self.holds_an_only_copy() {
+                tokio::time::sleep(STATUS_INTERVAL).await;
+            }
+            self.calls.withdraw();
+            while self.board.sequences() > 0 {
                 tokio::time::sleep(STATUS_INTERVAL).await;
             }
         };
@@ -51,12 +56,6 @@ impl Shutdown {
                 "stopping although somebody may need this agent"
             );
         }
-    }
-
-    fn is_needed(&self, notice: Notice) -> bool {
-        self.board.sequences() > 0
-            || notice == Notice::None && self.holds_an_only_copy()
-            || !self.calls.quiet_for(PEERS_QUIET)
     }
 
     fn holds_an_only_copy(&self) -> bool {

@@ -1,23 +1,37 @@
-//! When peers last needed our experts.
+//! Whether peers may call our experts: not any more once the agent leaves.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
-/// Remembers the last call.
-#[derive(Debug, Default)]
-pub struct PeerCalls {
-    last: Mutex<Option<Instant>>,
+/// Shared by the service and whoever ends the agent.
+#[derive(Debug)]
+pub struct PeerCalls(watch::Sender<Stance>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stance {
+    Answering,
+    Withdrawn,
+}
+
+impl Default for PeerCalls {
+    fn default() -> Self {
+        Self(watch::Sender::new(Stance::Answering))
+    }
 }
 
 impl PeerCalls {
-    /// A peer calls.
-    pub fn called(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Answers what has come and takes nothing more: peers find their streams ended and ask another copy.
+    pub fn withdraw(&self) {
+        self.0.send_replace(Stance::Withdrawn);
     }
 
-    /// Whether no peer has called for this long.
-    pub fn quiet_for(&self, time: Duration) -> bool {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|last| last.elapsed() >= time)
+    pub fn is_withdrawn(&self) -> bool {
+        *self.0.borrow() == Stance::Withdrawn
+    }
+
+    /// Resolves when calls are not taken any more. Cancel safe.
+    pub async fn withdrawn(&self) {
+        let mut stance = self.0.subscribe();
+        // The sender is ours and cannot be gone.
+        let _ = stance.wait_for(|stance| *stance == Stance::Withdrawn).await;
     }
 }

@@ -55,6 +55,9 @@ impl Exchange for ExchangeService {
             .borrow()
             .clone()
             .ok_or_else(|| Status::unavailable("this agent has no experts in memory yet"))?;
+        if self.calls.is_withdrawn() {
+            return Err(Status::unavailable("this agent is leaving"));
+        }
         let peer = resident.hello.check(&first).map_err(|error| {
             tracing::warn!(reason = error.to_string(), "refusing a peer's stream");
             Status::failed_precondition(error.to_string())
@@ -86,12 +89,16 @@ struct PeerStream {
 impl PeerStream {
     /// Reads calls until the peer or its stream ends.
     async fn serve(self, mut frames: Streaming<ExchangeFrame>) {
+        let withdrawn = self.calls.withdrawn();
+        tokio::pin!(withdrawn);
         loop {
             // A place for the answer first: a peer that does not read its answers is not read on either.
             let Ok(answer) = self.answers.clone().reserve_owned().await else { return };
             let frame = tokio::select! {
                 frame = frames.message() => frame,
                 () = self.answers.closed() => return,
+                // Answers that are under way have places of their own; the stream ends after the last one.
+                () = &mut withdrawn => return,
             };
             let outcome = match frame {
                 Ok(Some(frame)) => self.take(frame, answer),
@@ -121,7 +128,6 @@ impl PeerStream {
         };
         match parse_dispatch(call_id, header, frame.rows, &*experts) {
             Ok(call) => {
-                self.calls.called();
                 let expires = Instant::now() + call.deadline;
                 self.workers.submit(Job { experts, call, expires, answer });
             }
