@@ -4,7 +4,7 @@
 //! keeps renewing it. Changes nothing.
 
 use crate::settings::WatchScope;
-use crds::ModelDeployment;
+use crate::watch::deployment::Written;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -53,7 +53,7 @@ pub async fn check(
     namespace: &str,
     scope: &WatchScope,
 ) -> Result<String, CheckError> {
-    let deployments: Api<ModelDeployment> = match scope {
+    let deployments: Api<Written> = match scope {
         WatchScope::Cluster => Api::all(client.clone()),
         WatchScope::Namespace(watched) => Api::namespaced(client.clone(), watched),
     };

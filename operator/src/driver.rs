@@ -46,7 +46,8 @@ pub struct Driver {
 #[derive(Debug)]
 struct Kept {
     uid: String,
-    since: Instant,
+    /// Until then it takes back nothing that the status says; see [`FIRST_WORDS`].
+    patient_until: Option<Instant>,
     fleet: Fleet,
     publisher: Publisher,
     announcer: Announcer,
@@ -169,7 +170,7 @@ impl Kept {
         let written = deployment.status.clone().unwrap_or_default();
         Self {
             uid: deployment.metadata.uid.clone().unwrap_or_default(),
-            since: Instant::now(),
+            patient_until: Some(Instant::now() + FIRST_WORDS),
             fleet: Fleet::new(context, key),
             publisher: Publisher::new(client.clone(), key, written),
             announcer: Announcer::new(
@@ -234,6 +235,7 @@ impl Kept {
             troubles: &troubles.pods,
             refused_pods: troubles.refused.as_deref(),
             router_pods_ready: troubles.router_pods_ready,
+            nodes: &troubles.nodes,
             failures: &findings.failures,
             image: match deployment.spec.image {
                 Some(_) => None,
@@ -241,10 +243,14 @@ impl Kept {
             },
         };
         let (status, news) = compose(&view, &Time(Timestamp::now()));
-        let first_words = self.since + FIRST_WORDS;
-        if Instant::now() < first_words && takes_back(&before, &status) {
-            self.next = Some(first_words);
+        self.patient_until = self.patient_until.filter(|until| Instant::now() < *until);
+        if let Some(until) = self.patient_until.filter(|_| takes_back(&before, &status)) {
+            self.next = Some(until);
             return;
+        }
+        if is_well(&status) {
+            // Everybody has spoken: what is missing from now on is lost.
+            self.patient_until = None;
         }
         self.show(context, key, (&status, findings.serving.as_ref()));
         let phase = status.phase.map(|phase| phase.to_string());
@@ -298,18 +304,19 @@ fn unreadable(error: &str) -> Violation {
 
 /// Whether a deployment that served, or slept, would no longer be said to.
 fn takes_back(before: &ModelDeploymentStatus, now: &ModelDeploymentStatus) -> bool {
-    let well = |status: &ModelDeploymentStatus| {
-        status.phase.is_some_and(|phase| match phase {
-            Phase::Available | Phase::Updating | Phase::Asleep => true,
-            Phase::Pending
-            | Phase::Loading
-            | Phase::Degraded
-            | Phase::Waking
-            | Phase::Failed
-            | Phase::Unknown => false,
-        })
-    };
-    well(before) && !well(now)
+    is_well(before) && !is_well(now)
+}
+
+fn is_well(status: &ModelDeploymentStatus) -> bool {
+    status.phase.is_some_and(|phase| match phase {
+        Phase::Available | Phase::Updating | Phase::Asleep => true,
+        Phase::Pending
+        | Phase::Loading
+        | Phase::Degraded
+        | Phase::Waking
+        | Phase::Failed
+        | Phase::Unknown => false,
+    })
 }
 
 fn outcome(turn: Turn) -> &'static str {

@@ -4,6 +4,7 @@ use crate::key::DeploymentKey;
 use crate::watch::cache::Owner;
 use crate::watch::pod::{Component, Stage, Trouble};
 use crate::watch::{Caches, Kind};
+use std::collections::BTreeMap;
 
 /// Pods that do not get on, and what is said about pods that cannot even be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Troubles {
     pub pods: Vec<(String, Trouble)>,
     pub refused: Option<String>,
     pub router_pods_ready: usize,
+    /// Where each pod runs, as far as it is bound.
+    pub nodes: BTreeMap<String, String>,
 }
 
 impl Troubles {
@@ -26,6 +29,7 @@ impl Troubles {
             pods.iter().filter_map(|(name, pod)| Some((name.clone(), pod.trouble.clone()?)));
         let deployments = caches.objects(Kind::Deployment).of(&owner);
         let refused = deployments.values().find_map(|deployment| deployment.failure.clone());
-        Self { pods: troubled.collect(), refused, router_pods_ready }
+        let nodes = pods.iter().filter_map(|(name, pod)| Some((name.clone(), pod.node.clone()?)));
+        Self { pods: troubled.collect(), refused, router_pods_ready, nodes: nodes.collect() }
     }
 }

@@ -67,9 +67,19 @@ pub struct RolloutMemory {
 pub struct Subject {
     pub agent: AgentId,
     pub stage: Stage,
+    pub experts: Experts,
     /// When the stage began, or progress was last seen in it.
     pub since: Moment,
     pub progress: u64,
+}
+
+/// What becomes of its experts meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Experts {
+    /// It keeps them in the plan: others have copies, or nobody else can hold them.
+    Stay,
+    /// Others were given them, and have them until it is back.
+    Moved,
 }
 
 /// How far its turn is.
@@ -128,7 +138,7 @@ pub fn next(input: &RolloutInput<'_>, memory: &RolloutMemory) -> (Step, RolloutM
     let subject = memory.subject.clone().filter(|it| input.agents.contains_key(&it.agent));
     // Broken agents that would be restarted anyway serve nobody: each may go at once.
     if let Some(agent) = broken(input) {
-        return (Step::Restart(agent.clone()), returning(input, agent));
+        return (Step::Restart(agent.clone()), returning(input, agent, Experts::Stay));
     }
     if let Some(subject) = subject {
         return go_on(input, subject);
@@ -151,9 +161,9 @@ fn broken<'a>(input: &RolloutInput<'a>) -> Option<&'a AgentId> {
     found.next().map(|(agent, _)| agent)
 }
 
-fn returning(input: &RolloutInput<'_>, agent: &AgentId) -> RolloutMemory {
-    let subject =
-        Subject { agent: agent.clone(), stage: Stage::Returning, since: input.now, progress: 0 };
+fn returning(input: &RolloutInput<'_>, agent: &AgentId, experts: Experts) -> RolloutMemory {
+    let (agent, stage) = (agent.clone(), Stage::Returning);
+    let subject = Subject { agent, stage, experts, since: input.now, progress: 0 };
     RolloutMemory { subject: Some(subject) }
 }
 
@@ -168,7 +178,8 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
         }
         Stage::Evacuating if covered(input, &subject.agent) => {
             let agent = subject.agent.clone();
-            let subject = Subject { stage: Stage::Draining, since: input.now, ..subject };
+            let (stage, experts) = (Stage::Draining, Experts::Moved);
+            let subject = Subject { stage, experts, since: input.now, ..subject };
             (Step::Drain(agent), RolloutMemory { subject: Some(subject) })
         }
         Stage::Evacuating => {
@@ -188,7 +199,7 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
                 return (Step::Wait(waiting), RolloutMemory { subject: Some(subject) });
             }
             let agent = subject.agent;
-            let memory = returning(input, &agent);
+            let memory = returning(input, &agent, subject.experts);
             (Step::Restart(agent), memory)
         }
     }
@@ -223,13 +234,14 @@ fn go_on_returning(
         (subject.progress, subject.since) = (view.progress, input.now);
     }
     let waited = input.now.since(subject.since);
+    let experts = subject.experts;
     let memory = RolloutMemory { subject: Some(subject) };
     if waited < input.patience.progress_max {
         return (Step::Wait(Waiting::Returning { agent }), memory);
     }
     // Something newer is wanted by now, which may be the cure.
     if view.needs_restart {
-        let memory = returning(input, &agent);
+        let memory = returning(input, &agent, experts);
         return (Step::Restart(agent), memory);
     }
     let seconds = waited.as_secs();
@@ -253,7 +265,8 @@ fn begin(input: &RolloutInput<'_>) -> (Step, RolloutMemory) {
     // One that serves nobody costs nothing to restart. Any other one waits until nothing else is down.
     let down = |view: &AgentView| view.health == Health::NotReady;
     if let Some((agent, _)) = needing.iter().find(|(_, view)| down(view)) {
-        return (Step::Restart((*agent).clone()), returning(input, agent));
+        let memory = returning(input, agent, Experts::Stay);
+        return (Step::Restart((*agent).clone()), memory);
     }
     if let Some((agent, _)) = input.agents.iter().find(|(_, view)| down(view)) {
         return (Step::Wait(Waiting::NotReady { agent: agent.clone() }), idle);
@@ -262,8 +275,14 @@ fn begin(input: &RolloutInput<'_>) -> (Step, RolloutMemory) {
     needing.sort_by_key(|(agent, view)| (!covered(input, agent), view.sequences, (*agent).clone()));
     let Some((agent, _)) = needing.first() else { return (Step::Done, idle) };
     let stage = if covered(input, agent) { Stage::Draining } else { Stage::Evacuating };
-    let subject = Subject { agent: (*agent).clone(), stage, since: input.now, progress: 0 };
-    let agent = subject.agent.clone();
+    let agent = (*agent).clone();
+    let subject = Subject {
+        agent: agent.clone(),
+        stage,
+        experts: Experts::Stay,
+        since: input.now,
+        progress: 0,
+    };
     let memory = RolloutMemory { subject: Some(subject) };
     match stage {
         Stage::Evacuating => (Step::Evacuate(agent), memory),

@@ -6,14 +6,22 @@ use crate::control::Control;
 use crate::homes::Homes;
 use crate::http::{Api, routes};
 use crate::metrics::Metrics;
-use proto::tls::SecurityError;
+use proto::tls::{Security, SecurityError};
 use proto::v1::router_control_server::RouterControlServer;
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
+
+/// Connections of the control server get so long to close once everything is answered. Whoever lost its power does not
+/// close one.
+const CONTROL_CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// The operator is pinged, so that a connection from a machine that is gone does not stay for ever.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the router ended.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +73,7 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener,
     })
 }
 
-/// Serves the API on `http` and `RouterControl` on `control`. After `shutdown` the router says that it is not ready, but
+/// Serves the API on `http` and `RouterControl` on `listener`. After `shutdown` the router says that it is not ready, but
 /// takes connections for `Patience::drain` more; then none, and running requests have `Patience::shutdown` to end.
 ///
 /// # Errors
@@ -73,7 +81,7 @@ async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener,
 pub async fn serve(
     config: RouterConfig,
     http: TcpListener,
-    control: TcpListener,
+    listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RouterError> {
     let metrics = Arc::new(Metrics::new().map_err(RouterError::Metrics)?);
@@ -81,25 +89,16 @@ pub async fn serve(
     let (stopping, stopped) = watch::channel(Stage::Running);
     let api = Api::new(&config, Arc::clone(&homes), Arc::clone(&metrics), stopped.clone());
     // Streams that still run must learn where they can go on, so that this server ends after the other one.
-    let (answered, all_answered) = oneshot::channel::<()>();
-
+    let (answered, all_answered) = watch::channel(());
     let http_server = connections::serve(http, routes(api), config.patience.header, stopped);
-    let control_server = tonic::transport::Server::builder()
-        .layer(config.security.authorise())
-        .add_service(RouterControlServer::new(Control { homes, metrics }))
-        .serve_with_incoming_shutdown(config.security.incoming(control), async {
-            // Nothing is ever sent: dropping the other end is the signal.
-            let _ = all_answered.await;
-        });
-    let servers = async {
-        let http_server = async {
-            http_server.await;
-            drop(answered);
-            Ok(())
-        };
-        tokio::try_join!(http_server, control_server).map_err(RouterError::Control)?;
+    let answering = async {
+        http_server.await;
+        drop(answered);
         Ok(())
     };
+    let control = Control { homes, metrics };
+    let controlling = serve_control(&config.security, listener, control, all_answered);
+    let servers = async { tokio::try_join!(answering, controlling).map(|_| ()) };
     let deadline = async {
         shutdown.await;
         tracing::info!("draining");
@@ -116,6 +115,37 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// Serves `RouterControl` until everything is answered.
+async fn serve_control(
+    security: &Security,
+    listener: TcpListener,
+    control: Control,
+    all_answered: watch::Receiver<()>,
+) -> Result<(), RouterError> {
+    let server = tonic::transport::Server::builder()
+        .layer(security.authorise())
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(RouterControlServer::new(control))
+        .serve_with_incoming_shutdown(
+            security.incoming(listener),
+            until_dropped(all_answered.clone()),
+        );
+    let goodbyes = async {
+        until_dropped(all_answered).await;
+        tokio::time::sleep(CONTROL_CLOSE_GRACE).await;
+    };
+    tokio::select! {
+        ended = server => ended.map_err(RouterError::Control),
+        () = goodbyes => Ok(()),
+    }
+}
+
+/// Nothing is ever sent: dropping the other end is the signal.
+async fn until_dropped(mut signal: watch::Receiver<()>) {
+    while signal.changed().await.is_ok() {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

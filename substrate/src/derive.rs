@@ -90,6 +90,8 @@ fn plan_status(plan: Option<&Plan>, hash: String) -> PlanStatus {
         generation: plan.map(|plan| plan.generation),
         hash,
         fingerprint: plan.map(|plan| plan.facts.fingerprint.clone()).unwrap_or_default(),
+        architecture: plan.map(|plan| plan.facts.architecture.clone()).unwrap_or_default(),
+        revision: plan.map(|plan| plan.facts.revision.clone()).unwrap_or_default(),
         context_length: plan.map_or(0, |plan| plan.engine.context_length),
     }
 }

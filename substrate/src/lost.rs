@@ -62,7 +62,10 @@ impl Silences {
             .since
             .iter()
             .filter(|(agent, since)| {
-                let concerns = planned.contains(*agent) && Some(*agent) != *returning;
+                // One on a machine that is gone may be missing from the plan of an operator that died before it could
+                // replace it.
+                let awaited = planned.contains(*agent) || observed.gone.contains(*agent);
+                let concerns = awaited && Some(*agent) != *returning;
                 concerns && now.duration_since(**since) >= grace(agent, observed)
             })
             .collect();

@@ -16,7 +16,7 @@ pub enum Reason {
     /// Its process ended and a new one is being started.
     AgentRestarting { agent: AgentId, cause: String },
     /// Its process keeps ending; the next start waits.
-    AgentCrashLooping { agent: AgentId, exits: u32, next_start_ms: u64, cause: String },
+    AgentCrashLooping { agent: AgentId, exits: u32, next_start_ms: Option<u64>, cause: String },
     /// Its experts move to others, then it is stopped.
     AgentLeaving { agent: AgentId },
     /// It does not answer gRPC.
@@ -60,7 +60,7 @@ pub enum Reason {
     /// No router listens yet.
     RouterStarting,
     /// The router's process keeps ending.
-    RouterCrashLooping { exits: u32, next_start_ms: u64, cause: String },
+    RouterCrashLooping { exits: u32, next_start_ms: Option<u64>, cause: String },
     /// The router's control service does not take the homes.
     RouterUnreachable { address: String, cause: String },
     /// The router knows no home that takes requests yet.
@@ -120,10 +120,9 @@ impl fmt::Display for Reason {
                 write!(f, "some expert has {resident} copies in memory of {wanted} wanted")
             }
             Self::RouterStarting => f.write_str("the router is starting"),
-            Self::RouterCrashLooping { exits, next_start_ms, cause } => write!(
-                f,
-                "the router ended {exits} times in a row, next start in {next_start_ms} ms: {cause}"
-            ),
+            Self::RouterCrashLooping { exits, next_start_ms, cause } => {
+                write!(f, "the router {}", Exits(*exits, *next_start_ms, cause))
+            }
             Self::RouterUnreachable { address, cause } => {
                 write!(f, "the router's control service at {address} does not answer: {cause}")
             }
@@ -134,6 +133,20 @@ impl fmt::Display for Reason {
             Self::NoPlan { error } => write!(f, "no plan: {error}"),
             Self::SubstrateFailed { verb, error } => write!(f, "{verb}: {error}"),
         }
+    }
+}
+
+/// How often something ended, when it starts next as far as that is known, and why it ended.
+struct Exits<'a>(u32, Option<u64>, &'a str);
+
+impl fmt::Display for Exits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(exits, next_start_ms, cause) = self;
+        write!(f, "ended {exits} times in a row")?;
+        if let Some(next_start_ms) = next_start_ms {
+            write!(f, ", next start in {next_start_ms} ms")?;
+        }
+        write!(f, ": {cause}")
     }
 }
 
@@ -149,10 +162,9 @@ impl Reason {
             Self::AgentRestarting { agent, cause } => {
                 write!(f, "{agent} is being replaced: {cause}")
             }
-            Self::AgentCrashLooping { agent, exits, next_start_ms, cause } => write!(
-                f,
-                "{agent} ended {exits} times in a row, next start in {next_start_ms} ms: {cause}"
-            ),
+            Self::AgentCrashLooping { agent, exits, next_start_ms, cause } => {
+                write!(f, "{agent} {}", Exits(*exits, *next_start_ms, cause))
+            }
             Self::AgentLeaving { agent } => write!(f, "{agent} is leaving"),
             Self::AgentUnreachable { agent, address, cause } => {
                 write!(f, "{agent} at {address} does not answer: {cause}")

@@ -303,7 +303,7 @@ impl<S: Substrate> Reconciler<S> {
     /// The substrate's.
     pub async fn stop(mut self) -> Result<(), S::Error> {
         self.board.follow(&BTreeMap::new());
-        self.routers.follow(&[]);
+        self.routers.follow(&[], &[]);
         self.substrate.stop().await
     }
 
@@ -359,7 +359,7 @@ impl<S: Substrate> Reconciler<S> {
             .filter(|(_, facts)| facts.state != AgentState::Restarting)
             .map(|(agent, facts)| (agent.clone(), facts.address.clone()));
         self.board.follow(&answering.collect());
-        self.routers.follow(&observed.routers);
+        self.routers.follow(&observed.routers, &observed.routers_ending);
         let reports = self.board.reports();
         let generations = reports.values().filter_map(Report::generation);
         self.highest_seen = generations.fold(self.highest_seen, Generation::max);

@@ -7,7 +7,7 @@ use crate::signals::{broken, staying};
 use crate::substrate::Observed;
 use planner::identity::AgentId;
 use planner::inventory::{AgentState, Inventory};
-use planner::rollout::{AgentView, Health, RolloutMemory, Stage, Step};
+use planner::rollout::{AgentView, Experts, Health, RolloutMemory, Stage, Step};
 use proto::v1::{AgentPhase, AgentStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,16 +83,15 @@ pub fn mark(inventory: &mut Inventory, memory: &RolloutMemory, losses: &Losses) 
         }
     }
     let Some(subject) = &memory.subject else { return };
-    let state = match subject.stage {
-        Stage::Evacuating => AgentState::Leaving,
-        Stage::Draining | Stage::DrainingAlone => AgentState::Draining,
-        Stage::Returning => return,
+    let Some(facts) = inventory.agents.get_mut(&subject.agent) else { return };
+    facts.state = match (subject.stage, subject.experts, facts.state) {
+        (Stage::Evacuating, _, AgentState::Running) => AgentState::Leaving,
+        // Given back now, they would be where nobody can use them in a moment.
+        (Stage::Draining, Experts::Moved, AgentState::Running) => AgentState::Leaving,
+        (Stage::Draining | Stage::DrainingAlone, _, AgentState::Running) => AgentState::Draining,
+        (Stage::Returning, Experts::Moved, AgentState::Restarting) => AgentState::Lost,
+        (_, _, state) => state,
     };
-    if let Some(facts) = inventory.agents.get_mut(&subject.agent)
-        && facts.state == AgentState::Running
-    {
-        facts.state = state;
-    }
 }
 
 /// What people should know of a rollout.

@@ -128,20 +128,22 @@ impl RouterBoard {
         }
     }
 
-    /// Talks to exactly these routers from now on.
-    pub fn follow(&mut self, addresses: &[String]) {
-        let wanted: BTreeSet<&String> = addresses.iter().collect();
+    /// Talks to exactly these routers from now on. Those that are `ending` are told homes, for what they still send
+    /// on, and their words count for nothing.
+    pub fn follow(&mut self, addresses: &[String], ending: &[String]) {
+        let counted: BTreeSet<&String> = addresses.iter().collect();
+        let wanted: BTreeSet<&String> = addresses.iter().chain(ending).collect();
         let shared = &self.shared;
-        self.watchers.retain(|address, _| {
-            let stays = wanted.contains(address);
-            if !stays {
-                shared.lock().remove(address);
+        self.watchers.retain(|address, _| wanted.contains(address));
+        {
+            let mut words = shared.lock();
+            words.retain(|address, _| counted.contains(address));
+            for address in counted {
+                words.entry(address.clone()).or_insert(RouterOutcome::Awaited);
             }
-            stays
-        });
+        }
         for address in wanted {
             self.watchers.entry(address.clone()).or_insert_with(|| {
-                shared.lock().insert(address.clone(), RouterOutcome::Awaited);
                 let visitor = Visitor {
                     dialer: self.dialer.clone(),
                     address: address.clone(),

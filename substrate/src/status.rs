@@ -102,6 +102,12 @@ pub struct PlanStatus {
     pub hash: String,
     /// Of the model that the plan is for; empty when it is not known.
     pub fingerprint: String,
+    /// As config.json names it; empty when it is not known.
+    #[serde(default)]
+    pub architecture: String,
+    /// What the source's revision was when it was read; empty for sources without.
+    #[serde(default)]
+    pub revision: String,
     /// Longest sequence in tokens; 0 before the first plan.
     pub context_length: u32,
 }

@@ -76,6 +76,8 @@ pub struct Observed {
     pub starting: BTreeSet<AgentId>,
     /// host:port of each router's control service; routers that are going away are not among them.
     pub routers: Vec<String>,
+    /// The same of routers that are going away: what they still send on needs homes.
+    pub routers_ending: Vec<String>,
     /// Agents whose machine is known to be gone: they will not answer again, so waiting for them is shorter.
     pub gone: BTreeSet<AgentId>,
     /// Where clients send requests; `None` until a router listens.

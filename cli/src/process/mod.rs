@@ -299,7 +299,7 @@ fn agent_reason(name: &AgentId, slot: &Slot) -> Option<Reason> {
         Some(at) if slot.restarts().exits() >= CRASH_LOOP_EXITS => Reason::AgentCrashLooping {
             agent,
             exits: slot.restarts().exits(),
-            next_start_ms: milliseconds_until(at),
+            next_start_ms: Some(milliseconds_until(at)),
             cause,
         },
         Some(_) | None => Reason::AgentRestarting { agent, cause },
@@ -312,7 +312,7 @@ fn router_reason(slot: &Slot) -> Option<Reason> {
         (_, Some(at), Some(cause)) if slot.restarts().exits() >= CRASH_LOOP_EXITS => {
             Some(Reason::RouterCrashLooping {
                 exits: slot.restarts().exits(),
-                next_start_ms: milliseconds_until(at),
+                next_start_ms: Some(milliseconds_until(at)),
                 cause: cause.to_owned(),
             })
         }

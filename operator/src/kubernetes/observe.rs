@@ -70,16 +70,16 @@ pub fn agents(
 pub fn routers(pods: &BTreeMap<String, Arc<PodFacts>>, nodes: &Nodes, observed: &mut Observed) {
     let routers = pods.values().filter(|pod| pod.component == Component::Router);
     for pod in routers.filter(|pod| !is_gone(nodes, pod)) {
-        match (&pod.address, pod.stage) {
-            (Some(address), Stage::Running | Stage::Ready) => {
-                observed.routers.push(format!("{address}:{ROUTER_CONTROL_PORT}"));
-            }
-            (Some(_), Stage::Waiting | Stage::Ending | Stage::Ended) | (None, _) => {}
+        let control = pod.address.as_ref().map(|it| format!("{it}:{ROUTER_CONTROL_PORT}"));
+        match (control, pod.stage) {
+            (Some(control), Stage::Running | Stage::Ready) => observed.routers.push(control),
+            (Some(control), Stage::Ending) => observed.routers_ending.push(control),
+            (Some(_), Stage::Waiting | Stage::Ended) | (None, _) => {}
         }
         if let Some(Trouble::Crashes { exits, cause, .. }) = &pod.trouble {
             observed.reasons.push(Reason::RouterCrashLooping {
                 exits: *exits,
-                next_start_ms: 0,
+                next_start_ms: None,
                 cause: cause.clone(),
             });
         }
@@ -135,7 +135,7 @@ fn agent_reason(agent: &AgentId, pod: &PodFacts) -> Option<Reason> {
         Trouble::Crashes { exits, cause, .. } => Some(Reason::AgentCrashLooping {
             agent,
             exits: *exits,
-            next_start_ms: 0,
+            next_start_ms: None,
             cause: cause.clone(),
         }),
         Trouble::Unschedulable { message } => {

@@ -12,6 +12,7 @@ use crds::{
     PlanStatus, RolloutStatus, RoutersStatus, Violation,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeMap;
 use substrate::reason::Reason;
 use substrate::status::AgentCondition;
 use substrate::{DeploymentStatus, Phase};
@@ -35,6 +36,8 @@ pub struct View<'a> {
     /// Why pods of a Deployment or StatefulSet cannot be made.
     pub refused_pods: Option<&'a str>,
     pub router_pods_ready: usize,
+    /// Where each pod runs, as far as it is bound.
+    pub nodes: &'a BTreeMap<String, String>,
     pub failures: &'a [SubstrateError],
     /// The image that is pinned; `None` while the spec names one.
     pub image: Option<&'a str>,
@@ -86,13 +89,17 @@ pub fn compose(view: &View<'_>, now: &Time) -> (ModelDeploymentStatus, Vec<News>
         }
     }
     if let Some(serving) = view.serving {
-        fill(&mut status, serving);
+        fill(&mut status, serving, view.nodes);
     }
     status.phase = Some(phase(view));
     (status, news)
 }
 
-fn fill(status: &mut ModelDeploymentStatus, serving: &DeploymentStatus) {
+fn fill(
+    status: &mut ModelDeploymentStatus,
+    serving: &DeploymentStatus,
+    nodes: &BTreeMap<String, String>,
+) {
     let DeploymentStatus { url, agents, experts, routers, plan, .. } = serving;
     status.url.clone_from(url);
     status.agents = Some(AgentsStatus::new(agents.ready, agents.desired));
@@ -106,16 +113,17 @@ fn fill(status: &mut ModelDeploymentStatus, serving: &DeploymentStatus) {
         status.tokens_per_second = Some(rounded(serving.tokens_per_second));
         status.model = Some(ModelStatus {
             fingerprint: some(&plan.fingerprint),
+            architecture: some(&plan.architecture),
+            revision: some(&plan.revision),
             context_length: (plan.context_length > 0).then_some(plan.context_length),
-            ..ModelStatus::default()
         });
     }
     status.cost_per_million_tokens = serving.cost.as_ref().and_then(cost);
-    status.agent_details = details(serving);
+    status.agent_details = details(serving, nodes);
     status.rollout = rollout(serving);
 }
 
-fn details(serving: &DeploymentStatus) -> Vec<AgentDetail> {
+fn details(serving: &DeploymentStatus, nodes: &BTreeMap<String, String>) -> Vec<AgentDetail> {
     let unready = serving.agent_details.iter().filter(|it| it.condition != AgentCondition::Ready);
     let mut details: Vec<(u8, AgentDetail)> = unready
         .map(|detail| {
@@ -125,7 +133,7 @@ fn details(serving: &DeploymentStatus) -> Vec<AgentDetail> {
             crds::cut(&mut message, MESSAGE_LENGTH_MAX);
             let shown = AgentDetail {
                 name: detail.agent.to_string(),
-                node: None,
+                node: nodes.get(detail.agent.as_str()).cloned(),
                 condition: detail.condition.to_string(),
                 message,
             };
@@ -189,6 +197,10 @@ fn phase(view: &View<'_>) -> crds::Phase {
         Phase::Available => crds::Phase::Available,
         Phase::Degraded => crds::Phase::Degraded,
         Phase::Sleeping if serving.agents.desired > 0 => crds::Phase::Waking,
+        // Nobody could hold a request yet.
+        Phase::Sleeping if view.router_pods_ready == 0 && !view.was_available() => {
+            crds::Phase::Pending
+        }
         Phase::Sleeping => crds::Phase::Asleep,
         Phase::Failed => crds::Phase::Failed,
     }

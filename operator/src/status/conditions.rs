@@ -3,7 +3,7 @@
 //! Each function answers one condition's question with the first cause that is the worst; the message names them all.
 
 use super::compose::View;
-use super::meaning::{Meaning, meaning};
+use super::meaning::{Meaning, agent, meaning};
 use super::remedy;
 use crate::apply::ApplyError;
 use crate::kubernetes::SubstrateError;
@@ -198,6 +198,9 @@ fn available(view: &View<'_>) -> Observed {
     let Some(status) = view.serving else {
         return no(condition, ConditionReason::NoAgent, "no agent is there yet");
     };
+    if view.router_pods_ready == 0 && matches!(status.phase, Phase::Sleeping) {
+        return no(condition, ConditionReason::NoRouter, "no router pod is ready yet");
+    }
     if status.phase == Phase::Sleeping {
         let message = "no agent runs because nobody asks; the next request wakes one";
         return yes(condition, ConditionReason::Asleep, message);
@@ -290,14 +293,26 @@ fn degraded(view: &View<'_>) -> Observed {
 
 fn loss(view: &View<'_>, reason: &Reason) -> Option<(u8, ConditionReason, String)> {
     match meaning(reason) {
-        Meaning::Loss(kind, rank) => Some((rank, kind, reason.to_string())),
+        Meaning::Loss(kind, rank) => Some((rank, kind, located(view, reason))),
         Meaning::LossOnceServing(kind, rank) if view.was_available() => {
-            Some((rank, kind, reason.to_string()))
+            Some((rank, kind, located(view, reason)))
         }
         Meaning::LossOnceServing(..)
         | Meaning::Activity(..)
         | Meaning::Block
         | Meaning::Nothing => None,
+    }
+}
+
+/// A reason, with the machine of the agent that it is about.
+fn located(view: &View<'_>, reason: &Reason) -> String {
+    let lost = match reason {
+        Reason::PeerTrouble { peer, .. } => Some(peer),
+        _ => agent(reason),
+    };
+    match lost.and_then(|agent| view.nodes.get(agent.as_str())) {
+        Some(node) => format!("on {node}: {reason}"),
+        None => reason.to_string(),
     }
 }
 

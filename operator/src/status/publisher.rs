@@ -3,19 +3,21 @@
 use crate::apply::ApplyError;
 use crate::key::{DeploymentKey, MANAGER};
 use crate::watch::Kind;
-use crds::{ModelDeployment, ModelDeploymentStatus};
+use crate::watch::deployment::Written;
+use crds::ModelDeploymentStatus;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Rates, costs, bytes and messages move all the time; people read them every few seconds at most.
+/// Rates, costs and bytes move all the time; people read them every few seconds at most.
 const NUMBERS_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes one deployment's status.
 pub struct Publisher {
-    api: Api<ModelDeployment>,
+    /// Answers may hold a spec of another version.
+    api: Api<Written>,
     key: DeploymentKey,
     written: ModelDeploymentStatus,
     written_at: Option<Instant>,
@@ -90,13 +92,32 @@ fn without_numbers(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
     rest.cost_per_million_tokens = None;
     rest.experts = None;
     for condition in &mut rest.conditions {
-        condition.message.clear();
+        condition.message = without_standing_numbers(&condition.message);
     }
     for detail in &mut rest.agent_details {
-        detail.message.clear();
+        detail.message = without_standing_numbers(&detail.message);
     }
     if let Some(rollout) = &mut rest.rollout {
-        rollout.message.clear();
+        rollout.message = without_standing_numbers(&rollout.message);
     }
     rest
+}
+
+/// Who is lost and why is written at once; how many bytes are loaded by now is not. Names keep their digits.
+fn without_standing_numbers(message: &str) -> String {
+    let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    message.split_whitespace().filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_standing_numbers;
+
+    #[test]
+    fn progress_is_no_news_and_names_are() {
+        let loading = |bytes: u64| format!("agent-0 has loaded {bytes} of 900 bytes");
+        assert_eq!(without_standing_numbers(&loading(1)), without_standing_numbers(&loading(899)));
+        let lost = |agent: &str| format!("on node2: {agent} does not answer");
+        assert_ne!(without_standing_numbers(&lost("a-0")), without_standing_numbers(&lost("a-1")));
+    }
 }

@@ -2,7 +2,7 @@
 //! for each object; the objects themselves are dropped.
 
 pub mod cache;
-mod deployment;
+pub mod deployment;
 pub mod node;
 pub mod object;
 pub mod pod;

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodSpec, 
 
 /// Text of a failed container that is worth showing; its log holds the rest.
 const CAUSE_CHARS_MAX: usize = 400;
+/// A container that ended once was killed, or met something that is over by now.
+const LOOP_EXITS_LEAST: u32 = 2;
 
 /// A pod of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +149,10 @@ fn trouble(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<Tr
     let exits = u32::try_from(container.restart_count).unwrap_or(0);
     if let Some(terminated) = &state.terminated {
         let exits = exits.saturating_add(1);
+        // The kubelet starts it again at once. Only the next time is a loop.
+        if exits < LOOP_EXITS_LEAST {
+            return None;
+        }
         let state =
             ContainerState { terminated: Some(terminated.clone()), ..ContainerState::default() };
         return Some(Trouble::Crashes { image, exits, cause: last_words(&state) });
@@ -167,7 +173,7 @@ fn trouble(status: &PodStatus, container: Option<&ContainerStatus>) -> Option<Tr
         _ => container
             .last_state
             .as_ref()
-            .filter(|last| last.terminated.is_some())
+            .filter(|last| last.terminated.is_some() && exits >= LOOP_EXITS_LEAST)
             .map(|last| Trouble::Crashes { image, exits, cause: last_words(last) }),
     }
 }

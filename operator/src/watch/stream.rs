@@ -115,7 +115,7 @@ impl Caches {
         self.objects.get(&kind).unwrap_or(&self.nothing)
     }
 
-    /// Whether every first list has been read. Nodes may be out of reach for an operator of one namespace.
+    /// Whether every first list has been read. Nodes are out of reach for an operator of one namespace.
     pub fn are_synced(&self) -> bool {
         self.deployments.is_synced()
             && self.pods.is_synced()
@@ -157,11 +157,10 @@ impl Watcher {
             (deployments, parse_deployment),
         );
         self.spawn(&mut tasks, (self.api::<Pod>(), ours.clone()), (pods, pod::parse));
-        self.spawn(
-            &mut tasks,
-            (Api::<Node>::all(self.client.clone()), everything),
-            (nodes, node::parse),
-        );
+        if self.scope == WatchScope::Cluster {
+            let all = Api::<Node>::all(self.client.clone());
+            self.spawn(&mut tasks, (all, everything), (nodes, node::parse));
+        }
         self.spawn(
             &mut tasks,
             (self.api::<StatefulSet>(), ours.clone()),

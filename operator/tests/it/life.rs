@@ -8,6 +8,7 @@ use crate::support::wait::until;
 use crds::ModelDeployment;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use operator::metrics::Metrics;
@@ -157,10 +158,13 @@ async fn a_dead_machine_is_named_and_replaced() {
     let (name, pod) = agents.first().expect("an agent");
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("a node");
     kubelet.kill_node(&node).await;
-    until_is(client, "tiny", "the loss is named", |it| {
-        phase(it) == "Degraded"
-            && condition(it, "Degraded").starts_with("True")
-            && it.status.iter().flat_map(|it| &it.conditions).any(|it| it.message.contains(name))
+    // The status may say so for less time than it takes to look at it.
+    until("the loss is named, with its machine", || async {
+        let events: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
+        let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let notes: Vec<String> = all.items.into_iter().filter_map(|event| event.note).collect();
+        let named = |note: &&String| note.contains(name) && note.contains(&format!("on {node}"));
+        notes.iter().find(named).map(drop).ok_or_else(|| notes.join("\n"))
     })
     .await;
     until("the lost agent runs elsewhere", || async {

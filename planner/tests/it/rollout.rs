@@ -4,7 +4,7 @@ use crate::world::agent;
 use planner::identity::{AgentId, ExpertId};
 use planner::moment::Moment;
 use planner::rollout::{
-    AgentView, Health, Patience, RolloutInput, RolloutMemory, Step, Stopped, Waiting,
+    AgentView, Experts, Health, Patience, RolloutInput, RolloutMemory, Step, Stopped, Waiting,
     cannot_evacuate, next,
 };
 use std::collections::BTreeMap;
@@ -182,4 +182,21 @@ fn the_only_agent_is_restarted_when_nothing_else_is_possible() {
     assert_eq!(world.after(0), Step::Evacuate(agent("a")));
     world.memory = cannot_evacuate(&world.memory, Moment(world.now));
     assert_eq!(world.after(1), Step::Restart(agent("a")));
+}
+
+#[test]
+fn experts_that_moved_for_a_restart_stay_away_until_it_is_over() {
+    let mut world = World::new(&[&[0], &[1]]);
+    let moved = |world: &World| world.memory.subject.as_ref().map(|it| it.experts);
+    assert_eq!(world.after(0), Step::Evacuate(agent("a")));
+    world.change("b", |view| {
+        view.resident = [0, 1].map(|expert| ExpertId { layer: 1, expert }).into();
+    });
+    assert_eq!(world.after(1), Step::Drain(agent("a")));
+    assert_eq!(moved(&world), Some(Experts::Moved));
+    assert_eq!(world.after(1), Step::Restart(agent("a")));
+    assert_eq!(moved(&world), Some(Experts::Moved));
+    world.comes_back("a");
+    assert_eq!(world.after(1), Step::Evacuate(agent("b")));
+    assert_eq!(moved(&world), Some(Experts::Stay));
 }

@@ -200,8 +200,9 @@ impl<S: Substrate> Reconciler<S> {
         }
         let since: Instant = *since.get_or_insert(scene.now);
         let known = scene.observed.inventory.agents.iter();
+        let gone = &scene.observed.gone;
         let all_known = known
-            .filter(|(_, facts)| facts.state != AgentState::Leaving)
+            .filter(|(agent, facts)| facts.state != AgentState::Leaving && !gone.contains(*agent))
             .all(|(agent, _)| inventory.agents.contains_key(agent));
         let all = scene.observed.starting.is_empty() && all_known;
         if all || scene.now.duration_since(since) >= ARRIVALS_MAX {

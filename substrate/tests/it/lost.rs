@@ -100,3 +100,16 @@ fn when_nobody_answers_nobody_is_lost() {
     world.reports.insert(agent(0), Report::Heard(Box::default()));
     assert_eq!(world.lost_after(LOST_AFTER * 11), [agent(1), agent(2)]);
 }
+
+#[test]
+fn one_that_the_plan_does_not_have_is_lost_when_its_machine_is_gone() {
+    let mut world = World::new();
+    world.planned.remove(&agent(1));
+    world.planned.remove(&agent(2));
+    world.silent(1);
+    world.silent(2);
+    world.observed.gone.insert(agent(2));
+    assert!(world.lost_after(Duration::ZERO).is_empty());
+    // Agent 1 may only be on its way up.
+    assert_eq!(world.lost_after(LOST_AFTER * 2), [agent(2)]);
+}

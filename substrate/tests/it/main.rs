@@ -7,6 +7,7 @@ mod derive;
 mod example;
 mod facts;
 mod lost;
+mod rolling;
 mod routers;
 mod watch;
 mod wire;

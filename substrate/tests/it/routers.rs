@@ -69,7 +69,7 @@ async fn until(board: &RouterBoard, reached: impl Fn(&RouterOutcome) -> bool) {
 async fn homes_are_told_once_and_again_when_they_change() {
     let router = Router::default();
     let mut board = RouterBoard::new(Dialer::plaintext());
-    board.follow(&[serve(router.clone())]);
+    board.follow(&[serve(router.clone())], &[]);
     until(&board, |word| matches!(word, RouterOutcome::Answers(_))).await;
     assert_eq!(*router.0.lock().unwrap(), None, "nothing was ordered");
     board.tell(Some(homes(&["a"])), 7, Pace::Quick);
@@ -89,7 +89,7 @@ async fn numbers_go_on_from_those_that_a_router_holds() {
     let held = SetHomesRequest { generation: 41, ..SetHomesRequest::default() };
     *router.0.lock().unwrap() = Some(held);
     let mut board = RouterBoard::new(Dialer::plaintext());
-    board.follow(&[serve(router.clone())]);
+    board.follow(&[serve(router.clone())], &[]);
     board.tell(Some(homes(&["a"])), 3, Pace::Steady);
     until(&board, |word| matches!(word, RouterOutcome::Outdated { generation: 41, .. })).await;
     board.tell(Some(homes(&["a"])), 3, Pace::Steady);
@@ -102,11 +102,29 @@ async fn a_router_that_is_not_there_fails_alone() {
     let router = Router::default();
     let mut board = RouterBoard::new(Dialer::plaintext());
     let (there, gone) = (serve(router), "127.0.0.1:1".to_owned());
-    board.follow(&[there.clone(), gone.clone()]);
+    board.follow(&[there.clone(), gone.clone()], &[]);
     board.tell(Some(homes(&["a"])), 1, Pace::Steady);
     until(&board, |word| word.is_ready() || matches!(word, RouterOutcome::Failed { .. })).await;
     let words = board.words();
     assert!(matches!(words[&gone], RouterOutcome::Failed { .. }));
-    board.follow(&[there]);
+    board.follow(&[there], &[]);
     assert_eq!(board.words().len(), 1);
+}
+
+#[tokio::test]
+async fn a_router_that_ends_is_told_homes_and_counts_for_nothing() {
+    let router = Router::default();
+    let address = serve(router.clone());
+    let mut board = RouterBoard::new(Dialer::plaintext());
+    board.follow(std::slice::from_ref(&address), &[]);
+    board.tell(Some(homes(&["a"])), 1, Pace::Quick);
+    until(&board, RouterOutcome::is_ready).await;
+    board.follow(&[], std::slice::from_ref(&address));
+    assert!(board.words().is_empty());
+    board.tell(Some(homes(&["b"])), 2, Pace::Quick);
+    let told = || router.0.lock().unwrap().as_ref().map(|held| held.homes[0].agent_id.clone());
+    while told().as_deref() != Some("b") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(board.words().is_empty());
 }

@@ -28,6 +28,9 @@ pub struct Plane {
 
 impl Plane {
     pub async fn start() -> Self {
+        // `RUST_LOG=operator=debug` shows what the operator does; the first test of a process sets it up for all.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let plane = tokio::task::spawn_blocking(ControlPlane::start);
         let plane = plane.await.unwrap().expect("the control plane starts");

@@ -112,10 +112,12 @@ fn terminate(child: &Child) {
 /// 127.0.0.0/8 is all loopback: every pod of every test gets an address that no other has.
 fn next_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let offset = std::process::id().wrapping_mul(257) % 0x00EF_0000;
-    let n = offset + NEXT.fetch_add(1, Ordering::Relaxed);
-    let [_, b, c, d] = n.to_be_bytes();
-    Ipv4Addr::new(127, b.max(1), c, d.clamp(1, 254))
+    // Hosts 1 to 254 of networks 127.16.0 to 127.255.255, begun somewhere else by each process.
+    let (hosts, networks) = (254, 240 << 8);
+    let n = std::process::id().wrapping_mul(257).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let [_, _, b, c] = (n / hosts % networks).to_be_bytes();
+    let [_, _, _, d] = (1 + n % hosts).to_be_bytes();
+    Ipv4Addr::new(127, 16 + b, c, d)
 }
 
 fn container(pod: &Pod) -> &Container {
