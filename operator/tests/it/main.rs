@@ -8,6 +8,7 @@ mod election;
 mod faults;
 mod installation;
 mod life;
+mod lives;
 mod prices;
 mod render;
 mod situations;

@@ -197,7 +197,7 @@ fn around_the_model(folder: &Path, hub: &str) -> Vec<Situation> {
         ),
         situation(
             "memory",
-            json!({"agents": {"resources": {"limits": {"memory": "24Mi"}}}}),
+            json!({"agents": {"resources": {"limits": {"memory": "8Mi"}}}}),
             "Fits False MemoryTooSmall",
             &["spec.agents"],
         ),
@@ -347,7 +347,6 @@ async fn told(client: &Client, situation: &Situation) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the scheduler's words about room are not shown yet, so the table is not kept as a whole"]
 async fn what_cannot_work_is_said_and_does_not_crash_loop() {
     let plane = Plane::start().await;
     let client = &plane.client;
