@@ -93,7 +93,7 @@ async fn play(arguments: Arguments, power: Power) -> Result<ExitCode> {
         folder: arguments.folder,
     };
     println!("seed {}", choice.seed);
-    let outcomes = scenario::run(ALL, choice).await?;
+    let (outcomes, totals) = scenario::run(ALL, choice).await?;
     if outcomes.is_empty() {
         bail!("nothing was played");
     }
@@ -103,6 +103,7 @@ async fn play(arguments: Arguments, power: Power) -> Result<ExitCode> {
         println!("{:<18}{:>8.0}  {result}", outcome.name, outcome.took.as_secs_f64());
     }
     let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.result.is_err()).collect();
+    println!("{totals}");
     println!("{} passed, {} failed", outcomes.len() - failed.len(), failed.len());
     if let Some(first) = failed.first() {
         let why = first.result.as_ref().err().cloned().unwrap_or_default();

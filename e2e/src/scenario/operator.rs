@@ -61,7 +61,6 @@ pub async fn install_with(operator: &str, serving: &str, further: &[&str]) -> Re
 /// # Errors
 /// When helm fails.
 pub async fn uninstall() -> Result<()> {
-    kube::helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--wait", INSTALL_TIMEOUT])
-        .await
-        .map(drop)
+    let which = ["uninstall", RELEASE, "--ignore-not-found", "--namespace", SYSTEM];
+    kube::helm(&[&which[..], &["--wait", INSTALL_TIMEOUT]].concat()).await.map(drop)
 }

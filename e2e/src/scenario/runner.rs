@@ -3,10 +3,12 @@
 use super::operator::{self, Images};
 use super::scene::{self, Power, Scene};
 use super::{Length, Needs, Scenario, evidence};
+use crate::traffic::Totals;
 use crate::traffic::random::Random;
 use crate::{Thoroughness, kube};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For one scenario, everything included: a wait without an end must not stop the others.
@@ -41,18 +43,22 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When a name is unknown or the operator cannot be installed. A scenario's failure is in its outcome.
-pub async fn run(all: &[Scenario], choice: Choice) -> Result<Vec<Outcome>> {
+pub async fn run(all: &[Scenario], choice: Choice) -> Result<(Vec<Outcome>, Totals)> {
     let mut chosen = chosen(all, &choice)?;
     Random::new(choice.seed, 0).shuffle(&mut chosen);
     let Choice { seed, thoroughness, images, folder, mut power, .. } = choice;
     let mut outcomes = Vec::new();
+    let totals = Arc::new(Mutex::new(Totals::default()));
+    // A cluster that was kept may run an older image of the same name.
+    operator::uninstall().await.context("removing what an earlier run left")?;
     for scenario in chosen {
         operator::install(&images).await.context("installing the operator")?;
         println!("\n=== {}: {}", scenario.name, scenario.summary);
         let started = Instant::now();
         let namespace = format!("e2e-{}", scenario.name);
         let images = images.clone();
-        let scene = Scene { namespace, seed, thoroughness, images, power };
+        let totals = Arc::clone(&totals);
+        let scene = Scene { namespace, seed, thoroughness, images, power, totals };
         let result = play(&scenario, &scene, &folder).await;
         power = scene.power;
         let took = started.elapsed();
@@ -62,7 +68,8 @@ pub async fn run(all: &[Scenario], choice: Choice) -> Result<Vec<Outcome>> {
         }
         outcomes.push(Outcome { name: scenario.name, took, result });
     }
-    Ok(outcomes)
+    let totals = totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok((outcomes, totals))
 }
 
 fn chosen(all: &[Scenario], choice: &Choice) -> Result<Vec<Scenario>> {

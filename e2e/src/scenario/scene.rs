@@ -6,11 +6,12 @@ use crate::Thoroughness;
 use crate::client::Client;
 use crate::kube;
 use crate::traffic::random::Random;
-use crate::traffic::{Load, Reconnects, Report, Target, Traffic, prompts};
+use crate::traffic::{Load, Reconnects, Report, Target, Totals, Traffic, prompts};
 use anyhow::{Context, Result, ensure};
 use cluster::Cluster;
 use serde_json::json;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Streams that are open while something happens.
 const STREAMS: usize = 20;
@@ -35,6 +36,7 @@ pub struct Scene {
     pub thoroughness: Thoroughness,
     pub images: Images,
     pub power: Power,
+    pub totals: Arc<Mutex<Totals>>,
 }
 
 impl Scene {
@@ -84,6 +86,14 @@ impl Scene {
         }
     }
 
+    /// How often each thing happens.
+    pub fn times(&self) -> usize {
+        match self.thoroughness {
+            Thoroughness::Full => 10,
+            Thoroughness::Short => 1,
+        }
+    }
+
     /// Random numbers of this scenario.
     pub fn random(&self) -> Random {
         Random::new(self.seed, 0)
@@ -123,24 +133,18 @@ impl Scene {
         println!("{report}");
         let happened = happened.with_context(|| format!("clients saw:\n{report}"))?;
         flows?;
-        report.demand(reconnects)?;
+        self.demand(&report, reconnects)?;
         Ok(happened)
     }
 
-    /// As [`Self::under_traffic`], and returns what the clients saw.
+    /// No client was harmed; what they saw is added to what all scenarios' clients did.
     ///
     /// # Errors
-    /// As [`Self::under_traffic`].
-    pub async fn report_during(
-        &self,
-        deployment: &Deployment,
-        happens: impl Future<Output = Result<()>>,
-    ) -> Result<Report> {
-        let traffic = self.traffic(deployment).await?;
-        happens.await?;
-        let report = traffic.stop().await;
-        println!("{report}");
-        Ok(report)
+    /// As [`Report::demand`].
+    pub fn demand(&self, report: &Report, reconnects: Reconnects) -> Result<()> {
+        // A panic while it was held can have lost one report; the panic itself is seen.
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).add(report);
+        report.demand(reconnects)
     }
 
     /// A second namespace, made and named after this one; it goes with it.

@@ -11,7 +11,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "bad-image",
     summary: "an image that cannot run stops the roll-out before it harms anyone",
     needs: Needs::Nothing,
-    length: Length::Short,
+    length: Length::Long,
     play: |scene| Box::pin(play(scene)),
 };
 

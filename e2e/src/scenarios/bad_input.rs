@@ -41,6 +41,7 @@ fn refused() -> Vec<(Value, &'static [&'static str])> {
         (json!({"agents": {"min": 5, "max": 2}}), &["agents", "max"]),
         (json!({"agents": {"min": -1}}), &["agents.min"]),
         (json!({"experts": {"copies": 9}}), &["experts.copies"]),
+        (json!({"agents": {"min": 1}, "experts": {"copies": 3}}), &["experts.copies"]),
         (json!({"model": {"source": "ftp://somewhere/model"}}), &["model.source", "hf://"]),
         (
             json!({"model": {"source": "embedded://tiny-r1", "revision": "x"}}),
@@ -63,14 +64,10 @@ fn explained() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ("volume", json!({"model": {"source": "pvc://absent-claim/"}}), &["absent-claim"]),
         (
             "memory",
-            json!({"agents": {"min": 1, "resources": {"limits": {"memory": "24Mi"}}}}),
+            json!({"agents": {"min": 1, "resources": {"limits": {"memory": "8Mi"}}}}),
             &["spec.agents"],
         ),
-        (
-            "copies",
-            json!({"agents": {"min": 1}, "experts": {"copies": 3}}),
-            &["spec.experts.copies"],
-        ),
+        ("hosts", json!({"agents": {"min": 4}, "experts": {"copies": 4}}), &["share a host"]),
     ]
 }
 

@@ -1,12 +1,12 @@
 //! Processes die as they do when the kernel runs out of memory.
 
-use crate::Thoroughness;
-use crate::kube;
 use crate::scenario::{Component, Deployment, SYSTEM, name_of};
 use crate::scenario::{Length, Needs, Scenario, Scene};
 use crate::traffic::Reconnects;
 use crate::traffic::random::Random;
-use anyhow::{Context, Result};
+use crate::{kube, waiting};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::time::Duration;
 
 pub const SCENARIO: Scenario = Scenario {
@@ -20,10 +20,13 @@ pub const SCENARIO: Scenario = Scenario {
 /// Between two kills: sometimes during the recovery from the last one, sometimes after it.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
 const PAUSE_MOST: Duration = Duration::from_secs(12);
+/// Kubernetes lets a container that ended often wait for up to five minutes.
+const BACK_WAIT: Duration = Duration::from_secs(330);
 
 async fn play(scene: &Scene) -> Result<()> {
     let deployment = scene.deployed().await?;
-    let times = if scene.thoroughness == Thoroughness::Full { 10 } else { 2 };
+    // The second one may meet the recovery from the first.
+    let times = scene.times().max(2);
     let mut random = scene.random();
     for (what, reconnects) in [
         ("agent", Reconnects::Forbidden),
@@ -55,7 +58,7 @@ async fn kill(
         let (namespace, pods) = match what {
             "agent" => (deployment.namespace.as_str(), pods(deployment, Component::Agent).await?),
             "router" => (deployment.namespace.as_str(), pods(deployment, Component::Router).await?),
-            _ => (SYSTEM, operators().await?),
+            _ => (SYSTEM, waiting::until("a running operator", BACK_WAIT, operators).await?),
         };
         let pod = pods.get(random.below(pods.len())).with_context(|| format!("no {what}"))?;
         println!("killing {pod}");
@@ -68,8 +71,13 @@ async fn pods(deployment: &Deployment, component: Component) -> Result<Vec<Strin
     Ok(deployment.pods(component).await?.into_iter().map(|pod| pod.name).collect())
 }
 
+/// Those that run: whoever was killed a few times waits for its next start.
 async fn operators() -> Result<Vec<String>> {
     let arguments = ["get", "pods", "--namespace", SYSTEM];
     let list = kube::json(&arguments).await?;
-    Ok(list["items"].as_array().into_iter().flatten().map(name_of).collect())
+    let pods = list["items"].as_array().into_iter().flatten();
+    let runs = |pod: &&Value| pod.pointer("/status/containerStatuses/0/state/running").is_some();
+    let running: Vec<String> = pods.filter(runs).map(name_of).collect();
+    ensure!(!running.is_empty(), "none runs");
+    Ok(running)
 }

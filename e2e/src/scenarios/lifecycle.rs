@@ -10,7 +10,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "lifecycle",
     summary: "upgrade, rollback and uninstall of the chart; nothing is left behind",
     needs: Needs::Nothing,
-    length: Length::Short,
+    length: Length::Long,
     play: |scene| Box::pin(play(scene)),
 };
 
@@ -26,7 +26,9 @@ async fn play(scene: &Scene) -> Result<()> {
         operator::install_with(operator, serving, &["--set=log=debug"]).await?;
         let rollback = ["rollback", operator::RELEASE, "--namespace", SYSTEM, "--wait"];
         kube::helm(&rollback).await?;
+        kube::helm(&["test", operator::RELEASE, "--namespace", SYSTEM]).await?;
         operator::uninstall().await?;
+        dry_run().await?;
         // Serving does not need the operator.
         deployment.ask("What is 1 + 2?").await?;
         operator::install(&scene.images).await?;
@@ -47,6 +49,18 @@ async fn play(scene: &Scene) -> Result<()> {
     gone(&[&arguments[..], &["--output", "name"]].concat()).await?;
     let kinds = "clusterroles,clusterrolebindings";
     gone(&["get", kinds, "--selector", selector, "--output", "name"]).await
+}
+
+/// The way of those who do not use helm.
+async fn dry_run() -> Result<()> {
+    let chart = operator::chart().display().to_string();
+    let template = ["template", "boyle", &chart, "--namespace", SYSTEM, "--skip-tests"];
+    let rendered = kube::helm(&template).await?;
+    let arguments = ["apply", "--dry-run=server", "--namespace", SYSTEM, "--filename", "-"];
+    let wait = std::time::Duration::from_secs(60);
+    let said = kube::run("kubectl", &arguments, Some(rendered), wait).await?;
+    ensure!(said.lines().count() > 5, "{said}");
+    Ok(())
 }
 
 /// Waits until a list is empty: owners' objects are collected in the background.

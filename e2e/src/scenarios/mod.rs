@@ -1,5 +1,6 @@
 //! The scenarios, one file each.
 
+mod autoscale;
 mod bad_image;
 mod bad_input;
 mod bad_revision;
@@ -41,6 +42,7 @@ pub const ALL: &[Scenario] = &[
     operator_upgrade::SCENARIO,
     scale_agents::SCENARIO,
     scale_routers::SCENARIO,
+    autoscale::SCENARIO,
     scale_to_zero::SCENARIO,
     kubectl_scale::SCENARIO,
     sources::SCENARIO,

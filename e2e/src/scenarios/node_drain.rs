@@ -15,7 +15,7 @@ pub const SCENARIO: Scenario = Scenario {
 
 async fn play(scene: &Scene) -> Result<()> {
     let deployment = scene.deployed().await?;
-    let node = some_node(scene, &deployment).await?;
+    let node = some_node(&deployment, &mut scene.random()).await?;
     let maintenance = async {
         println!("draining node{node}");
         scene.machines()?.drain(node)?;

@@ -9,7 +9,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "restricted",
     summary: "pods run where Pod Security says restricted, and nothing warns",
     needs: Needs::Nothing,
-    length: Length::Short,
+    length: Length::Long,
     play: |scene| Box::pin(play(scene)),
 };
 

@@ -10,7 +10,7 @@ pub const SCENARIO: Scenario = Scenario {
     name: "scale-routers",
     summary: "routers come and go",
     needs: Needs::Nothing,
-    length: Length::Short,
+    length: Length::Long,
     play: |scene| Box::pin(play(scene)),
 };
 

@@ -24,6 +24,7 @@ async fn play(scene: &Scene) -> Result<()> {
         let asleep = |object: &serde_json::Value| object["status"]["phase"] == "Asleep";
         deployment.until("Asleep", ASLEEP_WAIT, asleep).await?;
         deployment.until_count(Component::Agent, 0).await?;
+        deployment.reachable().await?;
         let asked = Instant::now();
         let answer = deployment.ask("What is 17 + 25?").await?;
         ensure!(answer.content.contains("42"), "{answer:?}");

@@ -8,9 +8,11 @@ mod histogram;
 pub mod prompts;
 pub mod random;
 mod tally;
+mod totals;
 
 pub use attempt::{Ending, Target};
 pub use tally::{Counts, Lateness, Reconnects, Report};
+pub use totals::Totals;
 
 use anyhow::{Result, ensure};
 use prompts::Prompt;
