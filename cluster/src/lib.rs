@@ -22,7 +22,7 @@ mod marks;
 mod network;
 mod node;
 mod operate;
-mod packages;
+pub mod packages;
 mod process;
 mod service;
 mod time;

@@ -1,6 +1,7 @@
 //! What a cluster with nodes takes from the machine it runs on.
 
 use std::path::Path;
+use std::process::Command;
 
 /// Where root finds programs, also when its PATH does not say so.
 const FOLDERS: [&str; 6] =
@@ -22,6 +23,10 @@ pub enum Error {
         "a cluster with nodes needs root; run this as root, or take --nodes 0 for a control plane only"
     )]
     NotRoot,
+    #[error(
+        "this machine does not let root {doing}: {said}; use one that does, a virtual machine for example"
+    )]
+    Forbidden { doing: &'static str, said: String },
     #[error("install what is missing: apt-get install --no-install-recommends {packages}")]
     Missing { packages: String },
 }
@@ -39,4 +44,25 @@ pub fn check() -> Result<(), Error> {
     let missing: Vec<_> =
         NEEDED.iter().filter(|(file, _)| !there(file)).map(|(_, name)| *name).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Missing { packages: missing.join(" ") }) }
+}
+
+/// Whether the kernel gives what nodes are made of: some containers have root and still no namespaces or cgroups.
+///
+/// # Errors
+/// What is forbidden.
+pub fn check_kernel() -> Result<(), Error> {
+    let forbidden = |doing, said: String| Error::Forbidden { doing, said };
+    let doing = "make network, mount and process namespaces";
+    let tried = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .output()
+        .map_err(|error| forbidden(doing, error.to_string()))?;
+    if !tried.status.success() {
+        let said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+        return Err(forbidden(doing, said));
+    }
+    let cgroup = Path::new("/sys/fs/cgroup").join(format!("boyle-probe-{}", std::process::id()));
+    std::fs::create_dir(&cgroup)
+        .and_then(|()| std::fs::remove_dir(&cgroup))
+        .map_err(|error| forbidden("make cgroups", error.to_string()))
 }

@@ -26,6 +26,10 @@ pub struct Options {
     /// Decides the order of scenarios, and their moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Play scenarios on the cluster of this kubeconfig instead, from inside its network; those that need machines are
+    /// left out. The images must be there: `boyle-e2e --help` has their names.
+    #[arg(long, value_name = "FILE", conflicts_with = "keep")]
+    kubeconfig: Option<PathBuf>,
     /// Leave the scenarios' cluster running; the next run takes it as it is, with new images.
     #[arg(long)]
     keep: bool,
@@ -113,6 +117,10 @@ fn tests(workspace: &Workspace, target: &str, options: &Options) -> std::process
 
 /// Plays scenarios on a cluster that has every image they ask for.
 fn play(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Result<()> {
+    if let Some(kubeconfig) = &options.kubeconfig {
+        let kubeconfig = kubeconfig.canonicalize().context("--kubeconfig")?;
+        return play_on(workspace, options, &Place::Elsewhere { kubeconfig }, counts);
+    }
     let images = images::make_variants(workspace, VARIANTS)?;
     let name = Name::parse(CLUSTER)?;
     let kept = Cluster::open(&name).ok().filter(|cluster| cluster.is_whole().unwrap_or(false));
@@ -127,7 +135,7 @@ fn play(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Result
     let played = images
         .iter()
         .try_for_each(|image| cluster.load(&image.tar).map_err(anyhow::Error::from))
-        .and_then(|()| play_on(workspace, options, counts));
+        .and_then(|()| play_on(workspace, options, &Place::Here, counts));
     if options.keep {
         println!("cluster {name} is left running; end it: cargo xtask cluster down --name {name}");
     } else {
@@ -140,9 +148,25 @@ fn play(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Result
 const VARIANTS: &[(&str, Variant)] =
     &[("e2e", Variant::Whole), ("e2e-next", Variant::Whole), ("e2e-broken", Variant::Broken)];
 
-fn play_on(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Result<()> {
-    let seed = options.seed.to_string();
-    let mut command = player(workspace, &["--cluster", CLUSTER, "--seed", &seed])?;
+/// Where scenarios play.
+enum Place {
+    /// On [`CLUSTER`].
+    Here,
+    /// On a cluster that somebody else runs.
+    Elsewhere { kubeconfig: PathBuf },
+}
+
+fn play_on(
+    workspace: &Workspace,
+    options: &Options,
+    place: &Place,
+    counts: &mut Counts,
+) -> Result<()> {
+    let mut command = player(workspace, &["--seed", &options.seed.to_string()])?;
+    match place {
+        Place::Here => command.args(["--cluster", CLUSTER]),
+        Place::Elsewhere { kubeconfig } => command.env("KUBECONFIG", kubeconfig),
+    };
     command.args(&options.names);
     match (options.full, options.names.is_empty()) {
         (true, _) => command.arg("--full"),
@@ -154,13 +178,7 @@ fn play_on(workspace: &Workspace, options: &Options, counts: &mut Counts) -> Res
 
 /// The program that plays scenarios.
 fn player(workspace: &Workspace, arguments: &[&str]) -> Result<std::process::Command> {
-    process::passed(workspace.cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--workspace",
-        "--bins",
-    ]))?;
+    process::passed(&mut workspace.build_programs())?;
     let program: PathBuf = workspace.metadata()?.target_directory.join("release/boyle-e2e");
     let mut command = workspace.program(program);
     command.args(arguments);
@@ -177,12 +195,16 @@ impl Options {
             full: false,
             seed: 1,
             keep: false,
+            kubeconfig: None,
         }
     }
 
     fn chosen(&self, workspace: &Workspace) -> Result<Vec<Part>> {
         if !self.parts.is_empty() {
             return Ok(self.parts.clone());
+        }
+        if self.kubeconfig.is_some() {
+            return Ok(vec![Part::Scenarios]);
         }
         if self.names.is_empty() {
             return Ok(Part::value_variants().to_vec());

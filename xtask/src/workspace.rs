@@ -48,6 +48,14 @@ impl Workspace {
         command
     }
 
+    /// Builds every program. Every package is named, as for tests, so that dependencies are compiled with one set of
+    /// features.
+    pub fn build_programs(&self) -> Command {
+        let mut command = self.cargo();
+        command.args(["build", "--release", "--locked", "--workspace", "--bins"]);
+        command
+    }
+
     /// Files of the repository, new ones included, ignored ones not; relative to the root, sorted.
     ///
     /// # Errors

@@ -130,14 +130,7 @@ fn make(workspace: &Workspace, options: &Options) -> Result<Vec<Made>> {
     };
     let target = workspace.metadata()?.target_directory;
     if !options.broken {
-        // Every package is named, as for tests, so that dependencies are compiled with one set of features.
-        process::passed(workspace.cargo().args([
-            "build",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--bins",
-        ]))?;
+        process::passed(&mut workspace.build_programs())?;
     }
     let output = options.output.clone().unwrap_or_else(|| target.join("images"));
     fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
