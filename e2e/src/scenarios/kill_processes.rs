@@ -1,6 +1,6 @@
 //! Processes die as they do when the kernel runs out of memory.
 
-use crate::scenario::{Component, Deployment, SYSTEM, name_of};
+use crate::scenario::{Component, Deployment, Pod, SYSTEM, name_of};
 use crate::scenario::{Length, Needs, Scenario, Scene};
 use crate::traffic::Reconnects;
 use crate::traffic::random::Random;
@@ -55,20 +55,35 @@ async fn kill(
             // With two copies, two agents at once would be one too many.
             deployment.whole().await?;
         }
-        let (namespace, pods) = match what {
-            "agent" => (deployment.namespace.as_str(), pods(deployment, Component::Agent).await?),
-            "router" => (deployment.namespace.as_str(), pods(deployment, Component::Router).await?),
-            _ => (SYSTEM, waiting::until("a running operator", BACK_WAIT, operators).await?),
+        let component = match what {
+            "agent" => Component::Agent,
+            "router" => Component::Router,
+            _ => {
+                let running = waiting::until("a running operator", BACK_WAIT, operators).await?;
+                let pod = &running[random.below(running.len())];
+                println!("killing {pod}");
+                scene.machines()?.kill_pod(SYSTEM, pod)?;
+                continue;
+            }
         };
+        let pods = deployment.pods(component).await?;
         let pod = pods.get(random.below(pods.len())).with_context(|| format!("no {what}"))?;
-        println!("killing {pod}");
-        scene.machines()?.kill_pod(namespace, pod)?;
+        println!("killing {}", pod.name);
+        scene.machines()?.kill_pod(&deployment.namespace, &pod.name)?;
+        until_seen(deployment, component, pod).await?;
     }
     Ok(())
 }
 
-async fn pods(deployment: &Deployment, component: Component) -> Result<Vec<String>> {
-    Ok(deployment.pods(component).await?.into_iter().map(|pod| pod.name).collect())
+/// Waits until Kubernetes has noticed: until then, everything still looks whole.
+async fn until_seen(deployment: &Deployment, component: Component, killed: &Pod) -> Result<()> {
+    waiting::until("the killed process's next start", BACK_WAIT, async || {
+        let pods = deployment.pods(component).await?;
+        let same = pods.iter().find(|pod| pod.uid == killed.uid);
+        ensure!(same.is_none_or(|pod| pod.restarts > killed.restarts), "it has not been restarted");
+        Ok(())
+    })
+    .await
 }
 
 /// Those that run: whoever was killed a few times waits for its next start.
