@@ -29,6 +29,11 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(5);
 /// The self-test waits for peers that still load; after this long the reason is logged and it goes on waiting.
 pub const SELF_TEST_REMINDER: Duration = Duration::from_secs(10);
 
+/// An agent that nobody drained may hold what others still load, whatever the plan says. It goes on answering until no peer
+/// has called for the first time, and at most for the second: under load some peer always calls.
+pub const PEERS_QUIET: Duration = Duration::from_millis(500);
+pub const PEERS_SERVED_MAX: Duration = Duration::from_secs(10);
+
 /// Open connections are closed within this time once the grace is over.
 pub const CLOSE_GRACE: Duration = Duration::from_millis(500);
 

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::exchange::PeerCalls;
-use crate::limits::STATUS_INTERVAL;
+use crate::limits::{PEERS_QUIET, PEERS_SERVED_MAX, STATUS_INTERVAL};
 use crate::registry::Registry;
 use proto::v1::AgentPhase;
 use std::sync::Arc;
@@ -41,8 +41,12 @@ impl Shutdown {
         tracing::info!(sequences = self.board.sequences(), "stopping");
         self.board.drain();
         let unneeded = async {
-            while notice == Notice::None && self.holds_an_only_copy() {
-                tokio::time::sleep(STATUS_INTERVAL).await;
+            if notice == Notice::None {
+                while self.holds_an_only_copy() {
+                    tokio::time::sleep(STATUS_INTERVAL).await;
+                }
+                // Either way the peers go elsewhere now.
+                let _ = tokio::time::timeout(PEERS_SERVED_MAX, self.until_quiet()).await;
             }
             self.calls.withdraw();
             while self.board.sequences() > 0 {
@@ -55,6 +59,12 @@ impl Shutdown {
                 only_copies = self.holds_an_only_copy(),
                 "stopping although somebody may need this agent"
             );
+        }
+    }
+
+    async fn until_quiet(&self) {
+        while !self.calls.quiet_for(PEERS_QUIET) {
+            tokio::time::sleep(STATUS_INTERVAL).await;
         }
     }
 

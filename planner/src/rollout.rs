@@ -195,7 +195,10 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
                 return (Step::Drain(agent), RolloutMemory { subject: Some(subject) });
             }
             // Whoever went down meanwhile comes first, for its experts may be on this one alone by now.
-            if let Some(waiting) = hindrance(input, &subject) {
+            let patience = input.patience.drain_max + input.patience.progress_max;
+            if waited < patience
+                && let Some(waiting) = hindrance(input, &subject)
+            {
                 return (Step::Wait(waiting), RolloutMemory { subject: Some(subject) });
             }
             let agent = subject.agent;
@@ -208,6 +211,10 @@ fn go_on(input: &RolloutInput<'_>, subject: Subject) -> (Step, RolloutMemory) {
 /// Why a drained agent may not be restarted yet.
 fn hindrance(input: &RolloutInput<'_>, subject: &Subject) -> Option<Waiting> {
     let mut others = input.agents.iter().filter(|(agent, _)| **agent != subject.agent);
+    // A drained agent takes no new sequences: when no other one does, waiting serves nobody.
+    if !others.clone().any(|(_, view)| view.health == Health::Ready) {
+        return None;
+    }
     if let Some((agent, _)) = others.find(|(_, view)| view.health != Health::Ready) {
         return Some(Waiting::NotReady { agent: agent.clone() });
     }

@@ -69,7 +69,7 @@ impl Silences {
                 concerns && now.duration_since(**since) >= grace(agent, observed)
             })
             .collect();
-        if !answers && !overdue.is_empty() && self.lost.is_empty() {
+        if !answers && !planned.is_empty() && !overdue.is_empty() && self.lost.is_empty() {
             let agents = u32::try_from(planned.len()).unwrap_or(u32::MAX);
             return Losses { lost: BTreeMap::new(), all_silent: Some(agents) };
         }

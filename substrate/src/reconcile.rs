@@ -366,8 +366,12 @@ impl<S: Substrate> Reconciler<S> {
         self.listen(now, &observed, &reports);
         let views = rolling::views(&observed, &reports, &self.losses, &self.refused);
         let input = RolloutInput { now: self.moment(now), agents: &views, patience: self.patience };
-        let (step, rollout) = next(&input, &self.rollout);
-        self.rollout = rollout;
+        // Who has not had time to answer looks as if it served nobody.
+        let heard = !views.keys().any(|it| matches!(reports.get(it), Some(Report::Awaited)));
+        let mut step = Step::Done;
+        if heard {
+            (step, self.rollout) = next(&input, &self.rollout);
+        }
         let words = self.routers.words();
         let wanted = wanted.unwrap_or(Wanted { agents: self.goal.agents.min, routers: None });
         Scene { now, wanted, observed, reports, words, views, step }

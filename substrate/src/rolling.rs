@@ -74,7 +74,7 @@ fn progress(status: &AgentStatus) -> u64 {
 }
 
 /// The inventory as the planner should see it: with the rollout's subject and the lost ones marked.
-pub fn mark(inventory: &mut Inventory, memory: &RolloutMemory, losses: &Losses) {
+pub fn mark(inventory: &mut Inventory, memory: &RolloutMemory, losses: &Losses, reports: &Reports) {
     for agent in losses.lost.keys() {
         if let Some(facts) = inventory.agents.get_mut(agent)
             && facts.state != AgentState::Leaving
@@ -84,11 +84,15 @@ pub fn mark(inventory: &mut Inventory, memory: &RolloutMemory, losses: &Losses) 
     }
     let Some(subject) = &memory.subject else { return };
     let Some(facts) = inventory.agents.get_mut(&subject.agent) else { return };
+    let status = reports.get(&subject.agent).and_then(Report::status);
+    // The old process, which is about to go.
+    let drained = status.is_some_and(|status| status.phase() == AgentPhase::Draining);
     facts.state = match (subject.stage, subject.experts, facts.state) {
         (Stage::Evacuating, _, AgentState::Running) => AgentState::Leaving,
         // Given back now, they would be where nobody can use them in a moment.
         (Stage::Draining, Experts::Moved, AgentState::Running) => AgentState::Leaving,
         (Stage::Draining | Stage::DrainingAlone, _, AgentState::Running) => AgentState::Draining,
+        (Stage::Returning, Experts::Moved, AgentState::Running) if drained => AgentState::Leaving,
         (Stage::Returning, Experts::Moved, AgentState::Restarting) => AgentState::Lost,
         (_, _, state) => state,
     };

@@ -128,6 +128,7 @@ impl PeerStream {
         };
         match parse_dispatch(call_id, header, frame.rows, &*experts) {
             Ok(call) => {
+                self.calls.called();
                 let expires = Instant::now() + call.deadline;
                 self.workers.submit(Job { experts, call, expires, answer });
             }

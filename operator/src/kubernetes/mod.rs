@@ -99,8 +99,6 @@ pub struct KubernetesSubstrate {
     replicas: Replicas,
     last_seen: BTreeMap<AgentId, LastSeen>,
     record: Record,
-    /// What the model's revision was when the plan's agents read it.
-    commit: Option<String>,
     changes: watch::Receiver<u64>,
     /// What went wrong since the driver last looked, as types.
     failures: Vec<SubstrateError>,
@@ -142,7 +140,6 @@ impl KubernetesSubstrate {
             replicas: Replicas::new(set, current),
             last_seen: BTreeMap::new(),
             failures: Vec::new(),
-            commit: None,
             wish,
         }
     }
@@ -160,9 +157,8 @@ impl KubernetesSubstrate {
     async fn ensure_all(&mut self, routers: Option<u32>) -> Result<(), SubstrateError> {
         let wish = Arc::clone(&self.wish);
         let target = &wish.target;
-        let written = (wish.spec.as_str(), self.commit.as_deref());
         let mut pods =
-            vec![objects::agents(target, &self.group, self.replicas.current(), written)?];
+            vec![objects::agents(target, &self.group, self.replicas.current(), &wish.spec)?];
         let mut errors = Vec::new();
         if let Some(routers) = routers {
             let around = objects::surroundings(target, &self.group)?;
@@ -236,11 +232,6 @@ impl KubernetesSubstrate {
     }
 }
 
-fn commit(plan: &Plan) -> Option<String> {
-    let revision = &plan.facts.revision;
-    (!revision.is_empty()).then(|| revision.clone())
-}
-
 /// Removes a group's own objects; the deployment's others stay.
 ///
 /// # Errors
@@ -310,7 +301,6 @@ impl Substrate for KubernetesSubstrate {
     async fn recorded(&mut self) -> Result<Option<Plan>, Noted> {
         let result = self.record.read().await;
         let plan = self.noted(result)?;
-        self.commit = plan.as_ref().and_then(commit);
         for (agent, planned) in plan.iter().flat_map(|plan| &plan.agents) {
             let (host, address) = (planned.host.clone(), planned.address.clone());
             self.last_seen.insert(agent.clone(), LastSeen { host, address });
@@ -321,7 +311,6 @@ impl Substrate for KubernetesSubstrate {
     async fn record(&mut self, plan: &Plan) -> Result<(), Noted> {
         let wish = Arc::clone(&self.wish);
         let result = self.record.write(&wish.target, &self.group, plan).await;
-        self.commit = commit(plan);
         self.noted(result)
     }
 

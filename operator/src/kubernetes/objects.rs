@@ -35,20 +35,14 @@ pub fn routers(target: &Target, replicas: u32) -> Result<Desired, DesiredError> 
 }
 
 /// The agents of one group. `spec` goes with them, for an operator that starts again while another model is wanted.
-/// `commit` is what the hub's revision was for the first of them: later ones must read the same weights although the
-/// branch has moved.
 pub fn agents(
     target: &Target,
     group: &Group,
     replicas: u32,
-    (spec, commit): (&str, Option<&str>),
+    spec: &str,
 ) -> Result<Desired, DesiredError> {
     let mut set = render::agents_stateful_set(target, group, signed(replicas));
     annotate(&mut set, SPEC_ANNOTATION, spec.to_owned());
-    if let Some(commit) = commit.filter(|_| target.request.source.to_string().starts_with("hf://"))
-    {
-        render::pin_revision(&mut set, commit);
-    }
     Desired::new(Kind::StatefulSet, &set)
 }
 

@@ -18,7 +18,6 @@ mod router;
 pub use agents::{agents_service, agents_stateful_set};
 pub use guards::{network_policies, pod_disruption_budgets, service_accounts};
 pub use hashes::{Group, Revision};
-pub use model_files::pin_revision;
 pub use monitoring::{MONITORING_GROUP, MonitoringLabels, prometheus_rule, service_monitor};
 pub use names::{
     AGENT_CONTAINER, AGENT_HTTP_PORT, AGENT_PORT, COMPONENT_LABEL, Component, FIELD_MANAGER,

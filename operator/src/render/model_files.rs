@@ -1,10 +1,8 @@
 //! How a model's files reach an agent: variables for those it fetches, volumes for those that the cluster mounts.
 
 use super::Target;
-use super::names::AGENT_CONTAINER;
 use super::pods::{mount, variable};
 use crds::ModelSource;
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
     EnvFromSource, EnvVar, ImageVolumeSource, PersistentVolumeClaimVolumeSource, SecretEnvSource,
     Volume, VolumeMount,
@@ -13,13 +11,12 @@ use k8s_openapi::api::core::v1::{
 /// Where claims and images with models are mounted.
 const MODEL_MOUNT: &str = "/models";
 const MODEL_VOLUME: &str = "model";
-const REVISION_VARIABLE: &str = "BOYLE_MODEL_REVISION";
 
 /// An agent's variables about its model.
 pub(super) fn variables(target: &Target) -> Vec<EnvVar> {
     let mut variables = vec![variable("BOYLE_MODEL_SOURCE", target.request.source.to_string())];
     if !target.request.revision.is_empty() {
-        variables.push(variable(REVISION_VARIABLE, target.request.revision.clone()));
+        variables.push(variable("BOYLE_MODEL_REVISION", target.request.revision.clone()));
     }
     if volume(target).is_some() {
         variables.push(variable("BOYLE_MODEL_MOUNT", MODEL_MOUNT));
@@ -28,20 +25,6 @@ pub(super) fn variables(target: &Target) -> Vec<EnvVar> {
         variables.push(variable("BOYLE_MODEL_ENDPOINT", endpoint.clone()));
     }
     variables
-}
-
-/// Lets agents that start from now on read this revision, whatever the spec's branch is by then. It is no part of the
-/// agents' revision: those that run have read it already.
-pub fn pin_revision(set: &mut StatefulSet, commit: &str) {
-    let pods = set.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
-    let containers = pods.map(|pods| pods.containers.as_mut_slice()).unwrap_or_default();
-    for agent in containers.iter_mut().filter(|it| it.name == AGENT_CONTAINER) {
-        let variables = agent.env.get_or_insert_default();
-        match variables.iter_mut().find(|it| it.name == REVISION_VARIABLE) {
-            Some(found) => found.value = Some(commit.to_owned()),
-            None => variables.push(variable(REVISION_VARIABLE, commit)),
-        }
-    }
 }
 
 /// The volume with the model's files, when the cluster mounts them.

@@ -95,7 +95,7 @@ fn a_drained_agent_waits_for_one_that_went_down_meanwhile() {
     world.change("c", |view| view.health = Health::NotReady);
     let waits = Step::Wait(Waiting::NotReady { agent: agent("c") });
     assert_eq!(world.after(1), waits);
-    assert_eq!(world.after(600), waits);
+    assert_eq!(world.after(500), waits);
     world.change("c", |view| (view.health, view.resident) = (Health::Ready, [].into()));
     let uncovered = Step::Wait(Waiting::Uncovered { agent: agent("a") });
     assert_eq!(world.after(1), uncovered, "c has not loaded its experts again");
@@ -199,4 +199,19 @@ fn experts_that_moved_for_a_restart_stay_away_until_it_is_over() {
     world.comes_back("a");
     assert_eq!(world.after(1), Step::Evacuate(agent("b")));
     assert_eq!(moved(&world), Some(Experts::Stay));
+}
+
+#[test]
+fn a_drained_agent_does_not_wait_for_ever_and_not_when_it_is_the_last_one() {
+    let mut world = two_copies();
+    assert_eq!(world.after(0), Step::Drain(agent("a")));
+    world.change("b", |view| view.health = Health::NotReady);
+    assert_eq!(world.after(60), Step::Wait(Waiting::NotReady { agent: agent("b") }));
+    assert_eq!(world.after(600), Step::Restart(agent("a")), "b's machine may be gone for days");
+
+    let mut world = two_copies();
+    assert_eq!(world.after(0), Step::Drain(agent("a")));
+    world.change("b", |view| view.health = Health::NotReady);
+    world.change("c", |view| view.health = Health::NotReady);
+    assert_eq!(world.after(1), Step::Restart(agent("a")), "nobody else serves");
 }

@@ -85,7 +85,7 @@ impl<S: Substrate> Reconciler<S> {
         for (agent, facts) in &mut inventory.agents {
             facts.memory_bytes = self.memory_bytes.get(agent).copied().unwrap_or(smallest);
         }
-        rolling::mark(&mut inventory, &self.rollout, &self.losses);
+        rolling::mark(&mut inventory, &self.rollout, &self.losses, &scene.reports);
         inventory
     }
 

@@ -101,21 +101,3 @@ fn the_secret_and_the_endpoint_become_environment() {
     let endpoint = variables.iter().find(|it| it["name"] == "BOYLE_MODEL_ENDPOINT").unwrap();
     assert_eq!(endpoint["value"], "http://minio.example:9000");
 }
-
-#[test]
-fn agents_that_start_later_read_the_commit_that_the_first_ones_read() {
-    let target = target(CASES[0].1);
-    let plain = json(&render::agents_stateful_set(&target, &Group::of(&target), 1));
-    let mut set = render::agents_stateful_set(&target, &Group::of(&target), 1);
-    for commit in ["0123abcd", "4567cdef"] {
-        render::pin_revision(&mut set, commit);
-        let pinned = json(&set);
-        let pod = &pinned["spec"]["template"];
-        let variables = pod["spec"]["containers"][0]["env"].as_array().unwrap();
-        let found: Vec<&Value> =
-            variables.iter().filter(|it| it["name"] == "BOYLE_MODEL_REVISION").collect();
-        assert_eq!(found, [&serde_json::json!({"name": "BOYLE_MODEL_REVISION", "value": commit})]);
-        // Nobody is restarted for it.
-        assert_eq!(pod["metadata"], plain["spec"]["template"]["metadata"]);
-    }
-}
