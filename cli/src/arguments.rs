@@ -96,7 +96,7 @@ pub struct DeploymentArguments {
     /// Copies of each expert, instead of the file's.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub copies: Option<u32>,
-    /// Code that computes: auto, reference, portable, avx2 or avx512.
+    /// Code that computes: auto, reference, portable, avx2, avx512 or avx512bf16.
     #[arg(long, value_name = "PATH")]
     pub kernel_path: Option<String>,
     /// Memory that one agent may use, such as 2GiB; without it, what is available divided among the agents.
@@ -178,7 +178,7 @@ pub struct OracleArguments {
     /// Checkpoint folders with a golden.json.
     #[arg(required = true, value_name = "DIR")]
     pub directories: Vec<PathBuf>,
-    /// Only this path: reference, portable, avx2 or avx512; may be repeated. Without it, all that this processor runs.
+    /// Only this path: reference, portable, avx2, avx512 or avx512bf16; may be repeated. Without it, all that this processor runs.
     #[arg(long, value_name = "PATH")]
     pub kernel_path: Vec<String>,
 }

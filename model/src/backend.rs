@@ -8,6 +8,7 @@
 
 use crate::config::{Gate, Rope, RopePairing};
 use crate::executor::{BlockId, CacheShape, RowFormat};
+use crate::layers::feed_forward::GatedFeedForward;
 use std::fmt;
 
 /// What weights become where they are kept.
@@ -129,6 +130,17 @@ pub trait Backend: WeightTypes + Send + Sync {
         shared: Option<&Self::Tensor>,
     );
 
+    /// Runs rows of a payload `[rows, row_length]` in [`Self::row_format`] through networks of one layer: one output row
+    /// for each (network, row) pair, in order. The indices are inside the payload.
+    fn experts(
+        &self,
+        calls: &[NetworkCall<'_, Self>],
+        row_length: usize,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        run_networks(self, calls, row_length, payload)
+    }
+
     /// How rows travel to experts and back.
     fn row_format(&self) -> RowFormat;
 
@@ -145,8 +157,39 @@ pub trait Backend: WeightTypes + Send + Sync {
     fn download(&self, input: &Self::Tensor) -> Vec<f32>;
 }
 
+/// One network and the rows that it gets.
+#[derive(Debug)]
+pub struct NetworkCall<'a, B: Backend + ?Sized> {
+    pub network: &'a GatedFeedForward<B>,
+    pub rows: &'a [u32],
+}
+
+impl<B: Backend + ?Sized> Clone for NetworkCall<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend + ?Sized> Copy for NetworkCall<'_, B> {}
+
+/// [`Backend::experts`], one network after the other.
+pub fn run_networks<B: Backend + ?Sized>(
+    backend: &B,
+    calls: &[NetworkCall<'_, B>],
+    row_length: usize,
+    payload: &[u8],
+) -> Vec<u8> {
+    let rows: usize = calls.iter().map(|call| call.rows.len()).sum();
+    let mut outputs = Vec::with_capacity(rows * backend.row_format().row_bytes(row_length));
+    for NetworkCall { network, rows } in calls {
+        let input = backend.rows_from_bytes(row_length, payload, rows);
+        outputs.extend_from_slice(&backend.rows_to_bytes(&network.forward(backend, &input)));
+    }
+    outputs
+}
+
 /// Weights `[rows, columns]` that are read row by row, so that no second copy of a large matrix is ever in memory.
-pub trait WeightRows {
+pub trait WeightRows: Sync {
     /// Shape, rows being outputs.
     fn size(&self) -> MatrixSize;
 
@@ -184,8 +227,10 @@ impl MatrixLayout {
 /// Whether weights may be rounded to the backend's own format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// As the backend computes fastest.
+    /// Weights as the backend computes fastest; activations keep their precision.
     Working,
+    /// As [`Self::Working`], and activations may be rounded to the same format: where no gate depends on the result.
+    Rounded,
     /// f32: gates, where a rounded score is another expert.
     Exact,
     /// Values as stored (e4m3 fits bf16 exactly) and one f32 scale for each output and block of `columns` inputs:

@@ -1,6 +1,6 @@
 //! The routed experts in memory, as one immutable value: a new assignment makes a new store that shares what stays.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, NetworkCall};
 use crate::executor::{ExpertAddress, ExpertCall, ExpertError, Experts, RowFormat};
 use crate::kernels::CpuBackend;
 use crate::layers::feed_forward::GatedFeedForward;
@@ -95,17 +95,16 @@ impl<B: Backend> BackendExperts<B> {
         let row_count = rows.len() / row_bytes;
         // Everything is checked before anything is computed: a refused call costs nothing.
         let networks = self.networks(layer, calls)?;
-        let picked = calls.iter().flat_map(|call| &call.rows);
-        if let Some(&row) = picked.clone().find(|row| **row as usize >= row_count) {
+        let mut picked = calls.iter().flat_map(|call| &call.rows);
+        if let Some(&row) = picked.find(|row| **row as usize >= row_count) {
             return Err(ExpertError::RowOutOfRange { row, row_count });
         }
-        let mut outputs = Vec::with_capacity(picked.count() * row_bytes);
-        for (network, call) in networks.iter().zip(calls) {
-            let input = self.backend.rows_from_bytes(self.row_length, rows, &call.rows);
-            let output = network.forward(&self.backend, &input);
-            outputs.extend_from_slice(&self.backend.rows_to_bytes(&output));
-        }
-        Ok(outputs)
+        let calls: Vec<NetworkCall<'_, B>> = networks
+            .into_iter()
+            .zip(calls)
+            .map(|(network, call)| NetworkCall { network, rows: &call.rows })
+            .collect();
+        Ok(self.backend.experts(&calls, self.row_length, rows))
     }
 
     fn networks(

@@ -10,6 +10,7 @@
 //! | `eps` | the epsilon of RMSNorm |
 
 pub mod backend;
+mod buffers;
 pub mod checkpoint;
 pub mod config;
 pub mod detokenizer;
@@ -20,6 +21,7 @@ pub mod kernels;
 pub mod layers;
 pub mod load;
 pub mod oracle;
+pub mod parallel;
 pub mod reference;
 pub mod runner;
 pub mod template;

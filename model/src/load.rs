@@ -10,6 +10,7 @@ use crate::config::{Attention, ConfigError, FeedForward, ModelConfig};
 use crate::executor::{CacheShape, Executor, ExpertAddress};
 use crate::expert_store::{BackendExperts, ExpertStore, Shelf};
 use crate::kernels::{CpuBackend, KernelPath, PathUnavailable};
+use crate::parallel::{Parallel, Serial};
 use crate::reference::ReferenceBackend;
 use crate::runner::{Runner, RunnerShape};
 use build::{dense_model, routed_expert};
@@ -72,10 +73,25 @@ impl ModelLoader {
     /// # Errors
     /// [`LoadError`] naming the field, the file and tensor, or the kernel path that cannot be used.
     pub fn open(directory: &Path, path: KernelPath) -> Result<Self, LoadError> {
+        Self::open_with(directory, path, Arc::new(Serial))
+    }
+
+    /// As [`Self::open`]; what is loaded computes with `parallel`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        directory: &Path,
+        path: KernelPath,
+        parallel: Arc<dyn Parallel>,
+    ) -> Result<Self, LoadError> {
         let backend = match path {
             KernelPath::Reference => AnyBackend::Reference(Arc::new(ReferenceBackend)),
-            KernelPath::Portable | KernelPath::Avx2 | KernelPath::Avx512 => {
-                AnyBackend::Cpu(Arc::new(CpuBackend::new(path)?))
+            KernelPath::Portable
+            | KernelPath::Avx2
+            | KernelPath::Avx512
+            | KernelPath::Avx512Bf16 => {
+                AnyBackend::Cpu(Arc::new(CpuBackend::with_threads(path, parallel)?))
             }
         };
         let config = ModelConfig::read(directory)?;

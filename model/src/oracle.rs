@@ -123,7 +123,10 @@ impl OracleReport {
                 prompt.logit_difference_max <= LOGIT_DIFFERENCE_MAX
                     && prompt.greedy_equal == prompt.greedy_total
             }
-            KernelPath::Portable | KernelPath::Avx2 | KernelPath::Avx512 => {
+            KernelPath::Portable
+            | KernelPath::Avx2
+            | KernelPath::Avx512
+            | KernelPath::Avx512Bf16 => {
                 prompt.cosine >= COSINE_MIN && prompt.clear_misses.is_empty()
             }
         };

@@ -32,6 +32,7 @@ mod memory;
 mod metrics;
 mod model_files;
 mod peers;
+pub mod pool;
 mod probes;
 mod prompt;
 mod rate;

@@ -4,6 +4,7 @@ use crate::assignment::Assignment;
 use crate::facts;
 use crate::fingerprint::FingerprintError;
 use crate::limits::CACHE_BLOCK_TOKENS;
+use crate::pool;
 use crate::serving::ModelText;
 use engine::exchange::Placement;
 use model::config::{FeedForward, ModelConfig};
@@ -78,7 +79,7 @@ pub fn load(
 ) -> Result<LoadedModel, FilesError> {
     let settings = &assignment.binding.settings;
     let directory = files.directory;
-    let loader = ModelLoader::open(directory, settings.kernel_path)?;
+    let loader = ModelLoader::open_with(directory, settings.kernel_path, pool::shared())?;
     let max = loader.config().context_length_max;
     if settings.context_length > max {
         return Err(FilesError::ContextTooLong { asked: settings.context_length, max });

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 pub const WHOLE_WAIT: Duration = Duration::from_secs(180);
 /// For kube-proxy, which waits a second between two changes.
 const SERVICE_WAIT: Duration = Duration::from_secs(5);
+/// For every router to start again: Kubernetes lets a container that ended often wait for up to five minutes.
+const BALANCED_WAIT: Duration = Duration::from_secs(330);
+/// Twice as long as kube-proxy waits between two changes.
+const PROXY_LAG: Duration = Duration::from_secs(2);
 /// For a rolling change of a whole deployment: agents go one after another, each drained first.
 pub const ROLL_WAIT: Duration = Duration::from_secs(420);
 
@@ -195,6 +199,30 @@ impl Deployment {
         let pods = list["items"].as_array().context("a list of pods without items")?;
         let alive = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         Ok(alive.map(Pod::read).collect())
+    }
+
+    /// Waits until the Service sends requests to every router.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn until_balanced(&self) -> Result<()> {
+        let selector = format!("kubernetes.io/service-name={}", self.name);
+        waiting::until("every router behind the Service", BALANCED_WAIT, async || {
+            let routers = self.pods(Component::Router).await?.len();
+            let arguments =
+                ["get", "endpointslices", "--namespace", &self.namespace, "--selector", &selector];
+            let list = kube::json(&arguments).await?;
+            let slices = list["items"].as_array().into_iter().flatten();
+            let endpoints = slices.filter_map(|slice| slice["endpoints"].as_array()).flatten();
+            let ready =
+                endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true).count();
+            ensure!(ready == routers, "{ready} of {routers} routers are ready");
+            Ok(())
+        })
+        .await?;
+        // Proxies learn it a moment later.
+        tokio::time::sleep(PROXY_LAG).await;
+        Ok(())
     }
 
     /// # Errors

@@ -71,6 +71,10 @@ async fn kill(
         println!("killing {}", pod.name);
         scene.machines()?.kill_pod(&deployment.namespace, &pod.name)?;
         until_seen(deployment, component, pod).await?;
+        if component == Component::Router {
+            // A Service without any router refuses its clients, whatever Boyle does.
+            deployment.until_balanced().await?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sixteen f32 in two AVX registers.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, dot_pair_widened};
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
@@ -18,6 +18,19 @@ impl Lanes for Avx2 {
     const ROWS_MAX: usize = 2;
     const TILES_ONE_ROW: usize = 2;
     const TILES_MANY_ROWS: usize = 1;
+    const SCORED: usize = 2;
+
+    type Line = (Self, Self);
+
+    #[inline(always)]
+    fn line(words: &[u32; LANES]) -> (Self, Self) {
+        Self::widen_pairs(words)
+    }
+
+    #[inline(always)]
+    fn dot_pair(self, line: (Self, Self), pair: u32) -> Self {
+        dot_pair_widened(self, line, pair)
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

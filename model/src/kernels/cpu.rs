@@ -1,26 +1,34 @@
-//! The CPU backend: bf16 weights, f32 activations, cache and sums; rows to experts travel as bf16.
-//!
-//! The cache stays f32: rounded to bf16 it made gates choose other experts, which moved logits a thousand times more
-//! than everything else on this path together. A CPU has the memory.
+//! The CPU backend: bf16 weights, f32 activations, cache and sums; rows to experts travel as bf16, and experts compute
+//! on bf16 throughout.
 
-use super::attention::{Attend, CachePart, Piece, QueryPiece, attend};
+use super::attention::{Attention, Heads, QueryPiece, attend};
+use super::cache::{CpuCache, HeadWidth, position_bytes};
+use super::disjoint::Disjoint;
+use super::dot::DotMatrix;
+use super::experts::{ExpertWork, run_experts};
 use super::launch::Instructions;
-use super::pack::{PackedShape, Tiles, pack, packed_bytes};
+use super::pack::{PackedShape, Packer, Tiles, packed_bytes};
 use super::path::{KernelPath, PathUnavailable};
 use super::rows::{narrow, widen};
+use super::split::{Cut, in_parallel};
+use super::weights::WeightMemory;
 use super::{matmul, rows};
 use crate::backend::{
-    Backend, CacheWidth, Latent, MatrixLayout, MatrixSize, Routing, RowLayout, Split, WeightRows,
-    WeightTypes,
+    Backend, CacheWidth, Latent, MatrixLayout, MatrixSize, NetworkCall, Routing, RowLayout, Split,
+    WeightRows, WeightTypes, run_networks,
 };
 use crate::config::{Gate, Rope, RopePairing};
 use crate::executor::{CacheShape, RowFormat};
-use crate::reference::{HostTensor, angles, gate::route, rope_rows, select_rows, split_columns};
+use crate::parallel::{Parallel, Serial};
+use crate::reference::{HostTensor, angles, gate::route, rope_rows, select_rows};
+use std::sync::Arc;
 
-/// Computes with the instructions it was made for.
-#[derive(Clone, Copy, Debug)]
+/// Computes with the instructions and threads it was made for.
+#[derive(Clone, Debug)]
 pub struct CpuBackend {
     instructions: Instructions,
+    parallel: Arc<dyn Parallel>,
+    memory: Arc<WeightMemory>,
 }
 
 impl CpuBackend {
@@ -30,7 +38,23 @@ impl CpuBackend {
     /// [`PathUnavailable`] when the processor lacks the instructions, and for [`KernelPath::Reference`], which is
     /// another backend.
     pub fn new(path: KernelPath) -> Result<Self, PathUnavailable> {
-        Ok(Self { instructions: Instructions::detect(path)? })
+        Self::with_threads(path, Arc::new(Serial))
+    }
+
+    /// A backend on `path` that cuts its work for `parallel`. How it is cut changes no result.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_threads(
+        path: KernelPath,
+        parallel: Arc<dyn Parallel>,
+    ) -> Result<Self, PathUnavailable> {
+        let instructions = Instructions::detect(path)?;
+        Ok(Self { instructions, parallel, memory: Arc::default() })
+    }
+
+    fn context(&self) -> rows::Context<'_> {
+        (self.instructions, &*self.parallel)
     }
 }
 
@@ -55,23 +79,15 @@ pub struct CpuRows {
     angles: HostTensor,
 }
 
-/// One layer's cache: latent and roped key, or keys and values.
-#[derive(Debug)]
-pub struct CpuCache {
-    width: CacheWidth,
-    first: CachePart,
-    second: CachePart,
-}
-
-impl CpuCache {
-    fn store(&mut self, layout: &RowLayout, first: &HostTensor, second: &HostTensor) {
-        for (part, source) in [(&mut self.first, first), (&mut self.second, second)] {
-            for (index, row) in layout.rows.iter().enumerate() {
-                let slot = layout.slot(row.segment, row.position);
-                let target = &mut part.values[slot * part.columns..][..part.columns];
-                target.copy_from_slice(source.row(index));
-            }
-        }
+impl CpuMatrix {
+    /// For dot products of bf16 rows, unless it is kept otherwise.
+    fn dot(&self) -> Option<DotMatrix<'_>> {
+        let (lines, scales) = match &self.tiles {
+            Tiles::Bf16(lines) | Tiles::Rounded(lines) => (lines, None),
+            Tiles::Scaled { lines, scales } => (lines, Some(&**scales)),
+            Tiles::F32(_) => return None,
+        };
+        (self.shape.groups == 1).then_some(DotMatrix { shape: self.shape, lines, scales })
     }
 }
 
@@ -87,18 +103,26 @@ impl Backend for CpuBackend {
     type Cache = CpuCache;
 
     fn matrix(&self, source: &dyn WeightRows, layout: MatrixLayout) -> CpuMatrix {
-        let (shape, tiles) = pack(source, layout);
+        let packer = Packer { memory: &self.memory, parallel: &*self.parallel };
+        let (shape, tiles) = packer.pack(source, layout);
         CpuMatrix { shape, tiles }
     }
 
     fn table(&self, source: &dyn WeightRows) -> CpuTable {
         let MatrixSize { rows, columns } = source.size();
-        let mut values = Vec::with_capacity(rows * columns);
-        let mut buffer = vec![0.0; columns];
-        for row in 0..rows {
-            source.read_row(row, &mut buffer);
-            values.extend(buffer.iter().map(|value| narrow(*value)));
-        }
+        let mut values = vec![0; rows * columns];
+        let target = Disjoint::new(&mut values);
+        in_parallel(&*self.parallel, Cut::rows(rows, columns), &|rows| {
+            let mut buffer = vec![0.0; columns];
+            for row in rows {
+                source.read_row(row, &mut buffer);
+                // SAFETY: each row is written by the one part that has it.
+                let target = unsafe { target.slice(row * columns..(row + 1) * columns) };
+                for (target, value) in target.iter_mut().zip(&buffer) {
+                    *target = narrow(*value);
+                }
+            }
+        });
         CpuTable { columns, values }
     }
 
@@ -107,10 +131,7 @@ impl Backend for CpuBackend {
     }
 
     fn cache(&self, width: CacheWidth, shape: CacheShape) -> CpuCache {
-        let positions = shape.block_count * shape.block_tokens;
-        let (first, second) = width.parts();
-        let part = |columns| CachePart { columns, values: vec![0.0; positions * columns] };
-        CpuCache { width, first: part(first), second: part(second) }
+        CpuCache::new(width, shape)
     }
 
     fn matrix_bytes(&self, size: MatrixSize, layout: MatrixLayout) -> u64 {
@@ -122,8 +143,7 @@ impl Backend for CpuBackend {
     }
 
     fn cache_position_bytes(&self, width: CacheWidth) -> u64 {
-        let (first, second) = width.parts();
-        (first + second) as u64 * 4
+        position_bytes(width)
     }
 
     fn rows(&self, layout: &RowLayout, rope: &Rope) -> CpuRows {
@@ -132,7 +152,7 @@ impl Backend for CpuBackend {
 
     fn embed(&self, table: &CpuTable, rows: &CpuRows) -> HostTensor {
         let columns = table.columns;
-        let mut output = HostTensor::zeros(rows.layout.rows.len(), columns);
+        let mut output = HostTensor::reused(rows.layout.rows.len(), columns);
         for (index, row) in rows.layout.rows.iter().enumerate() {
             let source = &table.values[row.token_id as usize * columns..][..columns];
             for (target, bits) in output.row_mut(index).iter_mut().zip(source) {
@@ -143,7 +163,7 @@ impl Backend for CpuBackend {
     }
 
     fn rms_norm(&self, input: &HostTensor, weight: &Vec<f32>, eps: f32) -> HostTensor {
-        rows::rms_norm(self.instructions, input, weight, eps)
+        rows::rms_norm(self.context(), input, weight, eps)
     }
 
     fn project(
@@ -153,19 +173,19 @@ impl Backend for CpuBackend {
         bias: Option<&Vec<f32>>,
     ) -> HostTensor {
         let bias = bias.map(Vec::as_slice);
-        matmul::project(self.instructions, input, (weight.shape, &weight.tiles), bias)
+        matmul::project(self.context(), input, (weight.shape, &weight.tiles), bias)
     }
 
     fn split(&self, input: &HostTensor, split: Split) -> (HostTensor, HostTensor) {
-        split_columns(input, split)
+        rows::split(&*self.parallel, input, split)
     }
 
     fn add(&self, target: &mut HostTensor, other: &HostTensor) {
-        rows::add(&mut target.values, &other.values);
+        rows::add(self.context(), target, other);
     }
 
     fn silu_mul(&self, gate: &mut HostTensor, up: &HostTensor) {
-        rows::silu_mul(self.instructions, gate, up);
+        rows::silu_mul(self.context(), gate, up);
     }
 
     fn rope(&self, target: &mut HostTensor, rows: &CpuRows, pairing: RopePairing) {
@@ -183,24 +203,23 @@ impl Backend for CpuBackend {
         query: Latent<'_, Self>,
         scale: f32,
     ) -> HostTensor {
-        let (latent, rope) = cache.width.parts();
-        let mut output = HostTensor::zeros(query.latent.rows, query.latent.columns);
-        let whole = |part, width| Piece { part, first: 0, width };
-        let work = Attend {
+        let CacheWidth::Latent { latent, rope } = cache.width else {
+            return HostTensor::zeros(query.latent.rows, query.latent.columns);
+        };
+        let heads = query.latent.columns / latent.max(1);
+        let work = Attention {
             layout: &rows.layout,
             scale,
-            heads: output.columns / latent.max(1),
-            key: vec![whole(&cache.first, latent), whole(&cache.second, rope)],
-            value: vec![whole(&cache.first, latent)],
-            query: vec![
-                QueryPiece { tensor: query.latent, first: 0, width: latent },
-                QueryPiece { tensor: query.rope, first: 0, width: rope },
+            keys: Heads { part: &cache.keys, width: HeadWidth::new(latent + rope) },
+            values: Heads { part: &cache.keys, width: HeadWidth::new(latent) },
+            query: &[
+                QueryPiece { tensor: query.latent, width: latent },
+                QueryPiece { tensor: query.rope, width: rope },
             ],
-            output: &mut output,
-            output_first: 0,
+            heads,
+            group: heads,
         };
-        attend(self.instructions, work);
-        output
+        attend(self.context(), &work)
     }
 
     fn store_keys_values(
@@ -220,27 +239,21 @@ impl Backend for CpuBackend {
         query: &HostTensor,
         scale: f32,
     ) -> HostTensor {
-        let mut output = HostTensor::zeros(query.rows, query.columns);
         let CacheWidth::KeysValues { kv_heads, head_dim } = cache.width else {
-            return output;
+            return HostTensor::zeros(query.rows, query.columns);
         };
-        let group = query.columns / (kv_heads * head_dim).max(1);
-        for kv_head in 0..kv_heads {
-            let first = kv_head * group * head_dim;
-            let piece = |part| vec![Piece { part, first: kv_head * head_dim, width: head_dim }];
-            let work = Attend {
-                layout: &rows.layout,
-                scale,
-                heads: group,
-                key: piece(&cache.first),
-                value: piece(&cache.second),
-                query: vec![QueryPiece { tensor: query, first, width: head_dim }],
-                output: &mut output,
-                output_first: first,
-            };
-            attend(self.instructions, work);
-        }
-        output
+        let width = HeadWidth::new(head_dim);
+        let heads = query.columns / head_dim.max(1);
+        let work = Attention {
+            layout: &rows.layout,
+            scale,
+            keys: Heads { part: &cache.keys, width },
+            values: Heads { part: &cache.values, width },
+            query: &[QueryPiece { tensor: query, width: head_dim }],
+            heads,
+            group: heads / kv_heads.max(1),
+        };
+        attend(self.context(), &work)
     }
 
     fn gate(
@@ -260,7 +273,22 @@ impl Backend for CpuBackend {
         outputs: &[&[u8]],
         shared: Option<&HostTensor>,
     ) {
-        rows::combine(residual, routing, outputs, shared);
+        rows::combine(self.context(), residual, routing, outputs, shared);
+    }
+
+    fn experts(
+        &self,
+        calls: &[NetworkCall<'_, Self>],
+        row_length: usize,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let works: Option<Vec<ExpertWork<'_>>> = calls.iter().map(expert_work).collect();
+        match works {
+            Some(works) if self.instructions.round_activations() => {
+                run_experts(self.context(), &works, (row_length, payload))
+            }
+            Some(_) | None => run_networks(self, calls, row_length, payload),
+        }
     }
 
     fn row_format(&self) -> RowFormat {
@@ -268,11 +296,11 @@ impl Backend for CpuBackend {
     }
 
     fn rows_to_bytes(&self, input: &HostTensor) -> Vec<u8> {
-        rows::narrow_all(self.instructions, &input.values)
+        rows::narrow_all(self.context(), input)
     }
 
     fn rows_from_bytes(&self, columns: usize, payload: &[u8], picked: &[u32]) -> HostTensor {
-        let mut output = HostTensor::zeros(picked.len(), columns);
+        let mut output = HostTensor::reused(picked.len(), columns);
         for (index, &row) in picked.iter().enumerate() {
             let source = &payload[row as usize * columns * 2..][..columns * 2];
             for (target, bytes) in output.row_mut(index).iter_mut().zip(source.as_chunks().0) {
@@ -289,4 +317,10 @@ impl Backend for CpuBackend {
     fn download(&self, input: &HostTensor) -> Vec<f32> {
         input.values.clone()
     }
+}
+
+fn expert_work<'a>(call: &NetworkCall<'a, CpuBackend>) -> Option<ExpertWork<'a>> {
+    let NetworkCall { network, rows } = *call;
+    let (gate, up, down) = (network.gate.dot()?, network.up.dot()?, network.down.dot()?);
+    Some(ExpertWork { gate, up, down, rows })
 }

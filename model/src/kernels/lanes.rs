@@ -12,12 +12,20 @@ pub(super) trait Lanes: Copy {
     /// Output tiles side by side with one row, and with several.
     const TILES_ONE_ROW: usize;
     const TILES_MANY_ROWS: usize;
+    /// Query heads and positions that attention scores side by side.
+    const SCORED: usize;
+
+    /// Sixteen outputs' weights of two inputs, as [`Lanes::dot_pair`] likes them.
+    type Line: Copy;
 
     fn splat(value: f32) -> Self;
     fn load(values: &[f32; LANES]) -> Self;
     fn store(self, values: &mut [f32; LANES]);
     /// Low and high halves of each word as bf16.
     fn widen_pairs(words: &[u32; LANES]) -> (Self, Self);
+    fn line(words: &[u32; LANES]) -> Self::Line;
+    /// `self + even · even weights + odd · odd weights`; `pair` has the two inputs as bf16, the even one low.
+    fn dot_pair(self, line: Self::Line, pair: u32) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -46,6 +54,16 @@ pub(super) trait Lanes: Copy {
         values[0]
     }
 
+    /// [`Lanes::sum`] of sixteen.
+    #[inline(always)]
+    fn sums(values: [Self; LANES]) -> Self {
+        let mut sums = [0.0; LANES];
+        for i in 0..LANES {
+            sums[i] = values[i].sum();
+        }
+        Self::load(&sums)
+    }
+
     /// e^self within 2 units in the last place; results below the smallest normal number become it.
     #[inline(always)]
     fn exp(self) -> Self {
@@ -70,6 +88,13 @@ pub(super) trait Lanes: Copy {
     }
 }
 
+/// [`Lanes::dot_pair`] by two fused multiply-adds.
+#[inline(always)]
+pub(super) fn dot_pair_widened<L: Lanes>(sum: L, (even, odd): (L, L), pair: u32) -> L {
+    let sum = L::splat(f32::from_bits(pair << 16)).mul_add(even, sum);
+    L::splat(f32::from_bits(pair & 0xffff_0000)).mul_add(odd, sum)
+}
+
 /// Plain arrays; the compiler makes of them what the target has.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; LANES]);
@@ -89,6 +114,19 @@ impl Lanes for Portable {
     const ROWS_MAX: usize = 2;
     const TILES_ONE_ROW: usize = 1;
     const TILES_MANY_ROWS: usize = 1;
+    const SCORED: usize = 1;
+
+    type Line = (Self, Self);
+
+    #[inline(always)]
+    fn line(words: &[u32; LANES]) -> (Self, Self) {
+        Self::widen_pairs(words)
+    }
+
+    #[inline(always)]
+    fn dot_pair(self, line: (Self, Self), pair: u32) -> Self {
+        dot_pair_widened(self, line, pair)
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

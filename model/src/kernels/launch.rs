@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use super::avx512::Avx512;
+use super::avx512::{Avx512, Paired, Widened};
 use super::lanes::{Lanes, Portable};
 use super::path::{KernelPath, PathUnavailable};
 
@@ -18,6 +18,8 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 impl Instructions {
@@ -32,10 +34,21 @@ impl Instructions {
             KernelPath::Avx2 => Ok(Self(Set::Avx2)),
             #[cfg(target_arch = "x86_64")]
             KernelPath::Avx512 => Ok(Self(Set::Avx512)),
+            #[cfg(target_arch = "x86_64")]
+            KernelPath::Avx512Bf16 => Ok(Self(Set::Avx512Bf16)),
             #[cfg(not(target_arch = "x86_64"))]
-            KernelPath::Avx2 | KernelPath::Avx512 => Err(PathUnavailable { path }),
+            KernelPath::Avx2 | KernelPath::Avx512 | KernelPath::Avx512Bf16 => {
+                Err(PathUnavailable { path })
+            }
             KernelPath::Reference => Err(PathUnavailable { path }),
         }
+    }
+}
+
+impl Instructions {
+    /// Whether anything is gained by activations in bf16: without vectors there is not, and precision stays.
+    pub(super) fn round_activations(self) -> bool {
+        self.0 != Set::Portable
     }
 }
 
@@ -55,6 +68,9 @@ pub(super) fn launch(instructions: Instructions, kernel: impl Kernel) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Set::Avx512 => unsafe { launch_avx512(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Set::Avx512Bf16 => unsafe { launch_avx512_bf16(kernel) },
     }
 }
 
@@ -67,5 +83,11 @@ fn launch_avx2(kernel: impl Kernel) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 fn launch_avx512(kernel: impl Kernel) {
-    kernel.run::<Avx512>();
+    kernel.run::<Avx512<Widened>>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn launch_avx512_bf16(kernel: impl Kernel) {
+    kernel.run::<Avx512<Paired>>();
 }

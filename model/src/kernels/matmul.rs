@@ -4,54 +4,88 @@
 //! weights have such a sum for each block of inputs, and the blocks' sums times their scales are added in ascending
 //! order. Which rows and tiles are computed side by side never changes that.
 
+use super::disjoint::Disjoint;
+use super::dot::{DotMatrix, project_rounded, row_blocks};
 use super::lanes::{LANES, Lanes};
 use super::launch::{Instructions, Kernel, launch};
-use super::pack::{PackedShape, Pair, PairBf16, PairF32, ScaleLine, Tiles};
+use super::pack::{PackedShape, Pair, ScaleLine, Tiles};
+use super::split::{Cut, in_parallel};
+use crate::parallel::Parallel;
 use crate::reference::HostTensor;
+use std::ops::Range;
 
 /// `input` `[rows, groups · inner]` → `[rows, groups · outputs]`.
 pub(super) fn project(
-    instructions: Instructions,
+    (instructions, parallel): (Instructions, &dyn Parallel),
     input: &HostTensor,
     (shape, tiles): (PackedShape, &Tiles),
     bias: Option<&[f32]>,
 ) -> HostTensor {
     assert_eq!(input.columns, shape.groups * shape.inner, "input columns");
-    let mut output = HostTensor::zeros(input.rows, shape.groups * shape.outputs);
     if let Some(bias) = bias {
-        assert_eq!(bias.len(), output.columns, "bias length");
+        assert_eq!(bias.len(), shape.groups * shape.outputs, "bias length");
     }
-    let (lines, scales) = match tiles {
-        Tiles::Bf16(lines) => (Lines::Bf16(lines), None),
-        Tiles::F32(lines) => (Lines::F32(lines), None),
-        Tiles::Scaled { lines, scales } => (Lines::Bf16(lines), Some(scales.as_slice())),
-    };
-    let target = &mut output;
-    match lines {
-        Lines::Bf16(lines) => {
-            let work = Project { shape, lines, scales, input, bias, output: target };
-            launch(instructions, work);
+    let context = (instructions, parallel);
+    match tiles {
+        Tiles::F32(lines) => cut(context, Weights { shape, lines, scales: None }, input, bias),
+        Tiles::Rounded(lines) if instructions.round_activations() => {
+            project_rounded(context, input, DotMatrix { shape, lines, scales: None }, bias)
         }
-        Lines::F32(lines) => {
-            let work = Project { shape, lines, scales, input, bias, output: target };
-            launch(instructions, work);
+        Tiles::Bf16(lines) | Tiles::Rounded(lines) => {
+            cut(context, Weights { shape, lines, scales: None }, input, bias)
+        }
+        Tiles::Scaled { lines, scales } => {
+            cut(context, Weights { shape, lines, scales: Some(scales) }, input, bias)
         }
     }
+}
+
+/// Cuts a projection over the tiles of all groups.
+fn cut<P: Pair>(
+    (instructions, parallel): (Instructions, &dyn Parallel),
+    weights: Weights<'_, P>,
+    input: &HostTensor,
+    bias: Option<&[f32]>,
+) -> HostTensor {
+    let shape = weights.shape;
+    let mut output = HostTensor::reused(input.rows, shape.groups * shape.outputs);
+    if shape.inner == 0 {
+        output.values.fill(0.0);
+    }
+    let columns = output.columns;
+    let target = Disjoint::new(&mut output.values);
+    let tile_bytes = shape.pairs() * size_of::<P>();
+    let tiles = Cut::new(shape.groups * shape.tiles(), tile_bytes, input.rows);
+    in_parallel(parallel, tiles, &|tiles| {
+        launch(instructions, Project { weights, input, bias, columns, tiles, target: &target });
+    });
     output
 }
 
-enum Lines<'a> {
-    Bf16(&'a [PairBf16]),
-    F32(&'a [PairF32]),
-}
-
-struct Project<'a, P> {
+/// A packed matrix.
+struct Weights<'a, P> {
     shape: PackedShape,
     lines: &'a [P],
     scales: Option<&'a [ScaleLine]>,
+}
+
+impl<P> Clone for Weights<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Weights<'_, P> {}
+
+struct Project<'a, P> {
+    weights: Weights<'a, P>,
     input: &'a HostTensor,
     bias: Option<&'a [f32]>,
-    output: &'a mut HostTensor,
+    /// Of the output.
+    columns: usize,
+    /// Tiles of all groups, counted through.
+    tiles: Range<usize>,
+    target: &'a Disjoint<'a, f32>,
 }
 
 /// Outputs `tile · 16 ..` of `tile_count` tiles of a group, for `row_count` rows from `row` on.
@@ -66,31 +100,28 @@ struct Block {
 
 impl<P: Pair> Kernel for Project<'_, P> {
     #[inline(always)]
-    fn run<L: Lanes>(mut self) {
+    fn run<L: Lanes>(self) {
         let rows = self.input.rows;
         let tiles_max = if rows == 1 { L::TILES_ONE_ROW } else { L::TILES_MANY_ROWS };
-        for group in 0..self.shape.groups {
-            let mut tile = 0;
-            while tile < self.shape.tiles() {
-                let tile_count = match self.shape.tiles() - tile {
-                    left if left >= tiles_max => tiles_max,
-                    _ => 1,
-                };
-                let mut row = 0;
-                while row < rows {
-                    let row_count = L::ROWS_MAX.min(rows - row);
-                    self.any_block::<L>(Block { group, tile, tile_count, row, row_count });
-                    row += row_count;
-                }
-                tile += tile_count;
+        let in_group = self.weights.shape.tiles();
+        let mut next = self.tiles.start;
+        while next < self.tiles.end {
+            let (group, tile) = (next / in_group, next % in_group);
+            let tile_count = match (self.tiles.end - next).min(in_group - tile) {
+                left if left >= tiles_max => tiles_max,
+                _ => 1,
+            };
+            for (row, row_count) in row_blocks::<L>(rows) {
+                self.any_block::<L>(Block { group, tile, tile_count, row, row_count });
             }
+            next += tile_count;
         }
     }
 }
 
 impl<P: Pair> Project<'_, P> {
     #[inline(always)]
-    fn any_block<L: Lanes>(&mut self, block: Block) {
+    fn any_block<L: Lanes>(&self, block: Block) {
         match (block.row_count, block.tile_count) {
             (1, 4) => self.block::<L, 1, 4>(block),
             (1, 2) => self.block::<L, 1, 2>(block),
@@ -109,21 +140,21 @@ impl<P: Pair> Project<'_, P> {
     }
 
     #[inline(always)]
-    fn block<L: Lanes, const R: usize, const C: usize>(&mut self, block: Block) {
+    fn block<L: Lanes, const R: usize, const C: usize>(&self, block: Block) {
         assert!(block.row_count == R && block.tile_count == C, "block shape");
-        let PackedShape { inner, .. } = self.shape;
-        let (pairs, blocks) = (self.shape.pairs(), self.shape.blocks());
-        let first_tile = block.group * self.shape.tiles() + block.tile;
-        let tiles: [&[P]; C] =
-            std::array::from_fn(|c| &self.lines[(first_tile + c) * pairs..][..pairs]);
+        let Weights { shape, lines, scales } = self.weights;
+        let PackedShape { inner, .. } = shape;
+        let (pairs, blocks) = (shape.pairs(), shape.blocks());
+        let first_tile = block.group * shape.tiles() + block.tile;
+        let tiles: [&[P]; C] = std::array::from_fn(|c| &lines[(first_tile + c) * pairs..][..pairs]);
         let inputs: [&[f32]; R] =
             std::array::from_fn(|r| &self.input.row(block.row + r)[block.group * inner..][..inner]);
-        let sums = match self.scales {
+        let sums = match scales {
             None => accumulate::<L, P, R, C>(inputs, tiles),
             Some(scales) => {
                 let scales =
                     std::array::from_fn(|c| &scales[(first_tile + c) * blocks..][..blocks]);
-                accumulate_scaled::<L, P, R, C>(self.shape, inputs, tiles, scales)
+                accumulate_scaled::<L, P, R, C>(shape, inputs, tiles, scales)
             }
         };
         for (r, sums) in sums.into_iter().enumerate() {
@@ -134,14 +165,16 @@ impl<P: Pair> Project<'_, P> {
     }
 
     #[inline(always)]
-    fn write<L: Lanes>(&mut self, block: Block, (r, c): (usize, usize), sum: L) {
-        let outputs = self.shape.outputs;
+    fn write<L: Lanes>(&self, block: Block, (r, c): (usize, usize), sum: L) {
+        let outputs = self.weights.shape.outputs;
         let first = (block.tile + c) * LANES;
         let range =
             block.group * outputs + first..block.group * outputs + outputs.min(first + LANES);
         let mut values = [0.0; LANES];
         sum.store(&mut values);
-        let target = &mut self.output.row_mut(block.row + r)[range.clone()];
+        let start = (block.row + r) * self.columns;
+        // SAFETY: each tile of a row is written by the one part that has the tile.
+        let target = unsafe { self.target.slice(start + range.start..start + range.end) };
         match self.bias {
             Some(bias) => {
                 for ((target, value), bias) in target.iter_mut().zip(values).zip(&bias[range]) {

@@ -8,13 +8,20 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod cache;
 mod cpu;
+mod disjoint;
+mod dot;
+mod experts;
 mod lanes;
 mod launch;
 mod matmul;
 mod pack;
 mod path;
 mod rows;
+mod split;
+mod weights;
 
-pub use cpu::{CpuBackend, CpuCache, CpuMatrix, CpuRows, CpuTable};
+pub use cache::CpuCache;
+pub use cpu::{CpuBackend, CpuMatrix, CpuRows, CpuTable};
 pub use path::{KernelPath, PathUnavailable, UnknownPath};

@@ -14,6 +14,8 @@ pub enum KernelPath {
     Avx2,
     /// bf16 weights, AVX-512 (F, BW, VL, DQ).
     Avx512,
+    /// As [`Self::Avx512`], and routed experts and the head by bf16 dot products (AVX-512 BF16).
+    Avx512Bf16,
 }
 
 /// This processor lacks the instructions.
@@ -28,13 +30,14 @@ pub struct PathUnavailable {
 
 /// Not a path's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no kernel path: write reference, portable, avx2 or avx512")]
+#[error("{name:?} is no kernel path: write reference, portable, avx2, avx512 or avx512bf16")]
 pub struct UnknownPath {
     pub name: String,
 }
 
 impl KernelPath {
-    const ALL: [Self; 4] = [Self::Reference, Self::Portable, Self::Avx2, Self::Avx512];
+    const ALL: [Self; 5] =
+        [Self::Reference, Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// Every path that this processor runs, slowest first.
     pub fn available() -> Vec<Self> {
@@ -52,6 +55,7 @@ impl KernelPath {
             Self::Reference | Self::Portable => true,
             Self::Avx2 => has_avx2(),
             Self::Avx512 => has_avx512(),
+            Self::Avx512Bf16 => has_avx512() && has_avx512_bf16(),
         }
     }
 }
@@ -68,6 +72,16 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512_bf16() -> bool {
+    false
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -87,6 +101,7 @@ impl fmt::Display for KernelPath {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
         })
     }
 }

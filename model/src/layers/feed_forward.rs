@@ -5,7 +5,7 @@ use crate::config::Gate;
 
 /// `down(silu(gate(x)) · up(x))`.
 #[derive(Debug)]
-pub struct GatedFeedForward<B: WeightTypes> {
+pub struct GatedFeedForward<B: WeightTypes + ?Sized> {
     /// `[intermediate, hidden]`
     pub gate: B::Matrix,
     /// `[intermediate, hidden]`
@@ -14,7 +14,7 @@ pub struct GatedFeedForward<B: WeightTypes> {
     pub down: B::Matrix,
 }
 
-impl<B: Backend> GatedFeedForward<B> {
+impl<B: Backend + ?Sized> GatedFeedForward<B> {
     /// `[rows, hidden]` → `[rows, hidden]`.
     pub fn forward(&self, backend: &B, input: &B::Tensor) -> B::Tensor {
         let mut gate = backend.project(input, &self.gate, None);

@@ -97,7 +97,7 @@ pub(super) fn dense_model<S: WeightSink>(
         name: head.to_owned(),
         size,
         format: StoredFormat::Plain,
-        layout: MatrixLayout::PROJECTION,
+        layout: MatrixLayout { groups: 1, precision: Precision::Rounded },
     })?;
     Ok(DenseModel { embedding, layers, norm, head })
 }

@@ -8,12 +8,13 @@ use crate::backend::{
     Backend, CacheWidth, Latent, MatrixLayout, MatrixSize, Routing, RowLayout, Split, WeightRows,
     WeightTypes,
 };
+use crate::buffers;
 use crate::config::{Gate, Rope, RopePairing};
 use crate::executor::{CacheShape, RowFormat};
 use std::ops::Range;
 
 pub use ops::angles;
-pub(crate) use ops::{rope as rope_rows, select as select_rows, split as split_columns};
+pub(crate) use ops::{rope as rope_rows, select as select_rows};
 
 /// Runs on any machine; keeps everything f32.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +34,11 @@ impl HostTensor {
         Self { rows, columns, values: vec![0.0; rows * columns] }
     }
 
+    /// Values left over from somewhere else, all to be written.
+    pub(crate) fn reused(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, values: buffers::take(rows * columns) }
+    }
+
     /// Values of row `row`.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[self.range(row)]
@@ -46,6 +52,12 @@ impl HostTensor {
 
     fn range(&self, row: usize) -> Range<usize> {
         row * self.columns..(row + 1) * self.columns
+    }
+}
+
+impl Drop for HostTensor {
+    fn drop(&mut self) {
+        buffers::give(std::mem::take(&mut self.values));
     }
 }
 
@@ -86,13 +98,13 @@ impl Backend for ReferenceBackend {
     type Cache = ReferenceCache;
 
     fn matrix(&self, source: &dyn WeightRows, layout: MatrixLayout) -> ReferenceMatrix {
-        let table = self.table(source);
+        let mut table = self.table(source);
         let outputs = table.rows / layout.groups;
         ReferenceMatrix {
             groups: layout.groups,
             outputs,
             inner: table.columns,
-            values: table.values,
+            values: std::mem::take(&mut table.values),
         }
     }
 

@@ -26,19 +26,19 @@ fn cpu_backends() -> Vec<CpuBackend> {
 }
 
 /// Values from −1 to 1 that bf16 holds exactly.
-fn values(random: &mut Random, count: usize) -> Vec<f32> {
+pub fn values(random: &mut Random, count: usize) -> Vec<f32> {
     (0..count).map(|_| (random.below(257) as f32 - 128.0) / 128.0).collect()
 }
 
 /// Activations from −1 to 1 with all bits of f32 in use: sums of short values would be exact in any order, and show
 /// no difference between two orders.
-fn tensor(random: &mut Random, rows: usize, columns: usize) -> HostTensor {
+pub fn tensor(random: &mut Random, rows: usize, columns: usize) -> HostTensor {
     let value = |_| (random.next() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0;
     HostTensor { rows, columns, values: (0..rows * columns).map(value).collect() }
 }
 
 /// Weights with a scale for each row and block of inputs.
-struct Weights {
+pub struct Weights {
     size: MatrixSize,
     block: usize,
     values: Vec<f32>,
@@ -46,14 +46,14 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(random: &mut Random, size: MatrixSize, block: usize) -> Self {
+    pub fn new(random: &mut Random, size: MatrixSize, block: usize) -> Self {
         let blocks = size.columns.div_ceil(block);
         let scales = values(random, size.rows * blocks).iter().map(|v| v.abs() + 0.1).collect();
         Self { size, block, values: values(random, size.rows * size.columns), scales }
     }
 
     /// All scales 1.
-    fn plain(random: &mut Random, size: MatrixSize) -> Self {
+    pub fn plain(random: &mut Random, size: MatrixSize) -> Self {
         let mut weights = Self::new(random, size, size.columns.max(1));
         weights.scales.fill(1.0);
         weights
@@ -82,7 +82,7 @@ impl WeightRows for Weights {
 
 /// `scale` bounds the sum of the magnitudes that were added up.
 #[track_caller]
-fn assert_close(fast: &HostTensor, reference: &HostTensor, scale: f32) {
+pub fn assert_close(fast: &HostTensor, reference: &HostTensor, scale: f32) {
     assert_eq!((fast.rows, fast.columns), (reference.rows, reference.columns));
     for (index, (fast, reference)) in fast.values.iter().zip(&reference.values).enumerate() {
         let difference = (fast - reference).abs();
@@ -94,7 +94,9 @@ fn check_project(size: MatrixSize, rows: usize, layout: MatrixLayout, block: usi
     let mut random = Random((size.rows * 1000 + size.columns * 10 + rows) as u64);
     let weights = match layout.precision {
         Precision::ScaledBlocks { .. } => Weights::new(&mut random, size, block),
-        Precision::Working | Precision::Exact => Weights::plain(&mut random, size),
+        Precision::Working | Precision::Rounded | Precision::Exact => {
+            Weights::plain(&mut random, size)
+        }
     };
     let input = tensor(&mut random, rows, size.columns * layout.groups);
     let bias = values(&mut random, size.rows);

@@ -12,4 +12,5 @@ mod random;
 mod run;
 mod runner;
 mod template;
+mod threads;
 mod tokenizer;

@@ -21,7 +21,11 @@ pub struct Model {
 impl Model {
     /// Loads with room for `block_count` cache blocks.
     pub fn load(directory: &Path, path: KernelPath, block_count: usize) -> Self {
-        let loader = ModelLoader::open(directory, path).unwrap();
+        Self::of(ModelLoader::open(directory, path).unwrap(), block_count)
+    }
+
+    /// As [`Self::load`], of an opened model.
+    pub fn of(loader: ModelLoader, block_count: usize) -> Self {
         let cache = CacheShape { block_tokens: BLOCK_TOKENS, block_count };
         let context = loader.config().context_length_max.min(BLOCK_TOKENS * block_count);
         let executor = loader.load_executor(cache, context, &mut |_| {}).unwrap();

@@ -159,6 +159,6 @@ fn kernel_paths_have_names() {
     let error = "AVX".parse::<KernelPath>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "\"AVX\" is no kernel path: write reference, portable, avx2 or avx512"
+        "\"AVX\" is no kernel path: write reference, portable, avx2, avx512 or avx512bf16"
     );
 }
