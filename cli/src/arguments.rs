@@ -13,7 +13,8 @@ Examples:
   boyle up                                       serve it on http://127.0.0.1:8080
   boyle up deployment.yaml --agents 4 --copies 2 serve a ModelDeployment with four agents
   boyle status                                   look at what runs
-  boyle oracle model/tests/fixtures/v3           check the numerics against golden answers";
+  boyle oracle model/tests/fixtures/v3           check the numerics against golden answers
+  boyle bench engine models/tiny-r1              measure tokens per second, beside the machine's limits";
 
 /// Serves mixture-of-experts models from agents that share their experts.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ pub enum Command {
     Plan(PlanArguments),
     /// Check checkpoints with a golden.json against their golden logits and tokens.
     Oracle(OracleArguments),
+    /// Measure a model on this machine, beside what memory and processor allow.
+    Bench(BenchArguments),
     /// One node agent; `up` starts these.
     #[command(hide = true)]
     Agent(node_agent::AgentArguments),
@@ -99,6 +102,10 @@ pub struct DeploymentArguments {
     /// Code that computes: auto, reference, portable, avx2, avx512 or avx512bf16.
     #[arg(long, value_name = "PATH")]
     pub kernel_path: Option<String>,
+    /// Tokens that the model's own multi-token-prediction layer guesses ahead at most; 0 turns it off. Answers are the
+    /// same.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=4))]
+    pub draft_tokens: Option<u32>,
     /// Memory that one agent may use, such as 2GiB; without it, what is available divided among the agents.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub agent_memory: Option<u64>,
@@ -181,4 +188,91 @@ pub struct OracleArguments {
     /// Only this path: reference, portable, avx2, avx512 or avx512bf16; may be repeated. Without it, all that this processor runs.
     #[arg(long, value_name = "PATH")]
     pub kernel_path: Vec<String>,
+}
+
+/// `boyle bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Tokens per second of the engine, without sockets, and the limits that the machine sets.
+    Engine(BenchEngineArguments),
+    /// Time from storage into memory, beside a plain read of the same files.
+    Load(BenchLoadArguments),
+}
+
+const BENCH_ENGINE_HELP: &str = "\
+Cells (default: all that fit the model's context; the long contexts take as long as reading their prompts does):
+  prefill_512         a prompt of 512 tokens and one token of answer; tokens of the prompt per second
+  decode_b1, _b8, _b32  so many sequences at once with prompts of 16 tokens; tokens per second of all together,
+                      from the 3rd to the 34th
+  decode_b1_ctx1024, _ctx4096, _ctx16384, _ctx32768
+                      one sequence at the end of a context so long
+Other numbers work too. Prompts are random token ids, the same in every run; sampling is greedy; end tokens are
+ignored. A value is the median of 3.
+
+The limit of a cell is the longer of two times: the bytes that a pass must read (weights, the experts that uniform
+routing is expected to choose, the cache) over the read bandwidth, and its multiply-adds over the peak of the
+processor's instructions. Both are measured in the same run, with all threads. A model that fits the processor's caches
+can be faster than the limit, which is that of memory.
+
+Progress goes to standard error, the result to standard output. Measure on a machine that does nothing else.
+
+Examples:
+  boyle bench engine models/tiny-r1
+  boyle bench engine /models/r1 --cells prefill_512,decode_b1 --json
+  boyle bench engine /models/r1 --kernel avx2";
+
+/// `boyle bench engine`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_ENGINE_HELP)]
+pub struct BenchEngineArguments {
+    /// Folder with config.json and safetensors files; a tokeniser is not needed.
+    #[arg(value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Only these cells, separated by commas.
+    #[arg(long, value_name = "CELLS", value_delimiter = ',')]
+    pub cells: Vec<String>,
+    /// Code that computes: reference, portable, avx2, avx512 or avx512bf16 [default: the fastest here].
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<String>,
+    /// Threads that compute and that the machine's limits are measured with [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    #[command(flatten)]
+    pub output: BenchOutput,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct BenchOutput {
+    /// Print one line of JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const BENCH_LOAD_HELP: &str = "\
+Loads everything three times and reads the files three times, first from the page cache (warm), then after the system was \
+asked to forget them (cold). The rates are bytes of the files over time; the medians are shown.
+
+Example:
+  boyle bench load models/tiny-r1 --json";
+
+/// `boyle bench load`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_LOAD_HELP)]
+pub struct BenchLoadArguments {
+    /// Folder with config.json and safetensors files.
+    #[arg(value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// Code that will compute, which decides how weights are kept [default: the fastest here].
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<String>,
+    #[command(flatten)]
+    pub output: BenchOutput,
 }

@@ -6,6 +6,7 @@
 mod output;
 
 pub mod arguments;
+mod bench;
 mod chat;
 pub mod embedded;
 mod local;
@@ -47,6 +48,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Oracle(arguments) => oracle::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Agent(arguments) => {
             log("info");
             node_agent::run(arguments, &embedded::MODELS)?;

@@ -63,6 +63,7 @@ pub struct Resolved {
     manifest: Manifest,
     models: PathBuf,
     kernel_path: Option<KernelPath>,
+    draft_tokens_max: Option<u32>,
 }
 
 impl Resolved {
@@ -90,6 +91,7 @@ impl Resolved {
             manifest,
             models: root.models(),
             kernel_path,
+            draft_tokens_max: flags.draft_tokens,
         })
     }
 
@@ -117,6 +119,7 @@ impl Resolved {
                 kernel_path: self
                     .kernel_path
                     .map_or(KERNEL_PATH_AUTO.to_owned(), |path| path.to_string()),
+                draft_tokens_max: self.draft_tokens_max,
             },
             scaling: Scaling::default(),
             price: None,

@@ -2,6 +2,9 @@
 
 STRAWBERRY = "How many r's are in strawberry?"
 
+# Agents of the deployment under test.
+HOMES_MAX = 3
+
 
 def collect(stream):
     """A stream's reasoning, content, finish reasons and usages, and the kind of text of each delta in order."""
@@ -54,7 +57,22 @@ def test_stream_with_usage_ends_with_it(ask):
     *_, usages, _ = collect(stream)
     ((choices, usage),) = usages
     assert choices == []
-    assert usage == whole.usage
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.completion_tokens_details)
+    assert counts == (
+        whole.usage.prompt_tokens,
+        whole.usage.completion_tokens,
+        whole.usage.completion_tokens_details,
+    )
+
+
+def test_a_repeated_prompt_is_found_in_the_cache(ask):
+    question = "Here are some words: one two three four five six seven eight nine ten. " * 2
+    # More often than there are homes, so that some home sees it again.
+    usages = [ask(question, max_tokens=2).usage for _ in range(HOMES_MAX + 1)]
+    cached = [usage.prompt_tokens_details.cached_tokens for usage in usages]
+    # No other test's prompt begins like this one beyond the template.
+    assert max(cached) > cached[0]
+    assert all(tokens < usages[0].prompt_tokens for tokens in cached), "one is always computed"
 
 
 def test_max_tokens_cuts_with_length(ask):

@@ -81,7 +81,7 @@ pub struct Answer {
     pub completion_tokens: u64,
 }
 
-/// Deltas received so far, over all streams that share it.
+/// Bytes of text received so far, over all streams that share it. Not deltas: a step may say several tokens.
 pub type Progress = Arc<AtomicUsize>;
 
 impl Client {
@@ -158,8 +158,9 @@ impl Client {
                     );
                     return Ok(answer);
                 }
+                let before = answer.text_bytes();
                 answer.take(&serde_json::from_str(data)?)?;
-                progress.fetch_add(1, Ordering::Relaxed);
+                progress.fetch_add(answer.text_bytes() - before, Ordering::Relaxed);
             }
         }
         bail!("the stream ended without [DONE], after {answer:?}")
@@ -191,6 +192,10 @@ impl Client {
 }
 
 impl Answer {
+    fn text_bytes(&self) -> usize {
+        self.reasoning.len() + self.content.len()
+    }
+
     /// Adds one event of the stream.
     ///
     /// # Errors

@@ -9,13 +9,17 @@
 //! }
 //! ```
 
+mod drafting;
+
+use self::drafting::Drafting;
 use crate::exchange::{CallFailure, Exchange, PeerId, Placement, Transmit};
 use crate::output::Finish;
 use crate::request::{Request, SequenceEvent, SequenceId};
-use crate::scheduler::{Planned, Scheduler, SchedulerLimits};
+use crate::scheduler::{Admitted, Planned, Scheduler, SchedulerLimits};
 use crate::sequence::Sequence;
-use crate::step::{Step, Stepped};
-use model::executor::{Batch, Executor, Logits, LogitsWanted, Segment, SharedExperts};
+use crate::speculation::{DraftTotals, Way};
+use crate::step::{Step, Stepped, Work};
+use model::executor::{self, Batch, Executor, Logits, Segment, SharedExperts};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +40,8 @@ pub struct EngineConfig {
     pub queue_max: usize,
     /// How long one copy may take before the next one is asked too.
     pub expert_deadline: Duration,
+    /// Tokens guessed ahead for a sequence in one step, if the model has a layer for it; 0 turns it off.
+    pub draft_tokens_max: usize,
     /// The model's own end tokens.
     pub end_token_ids: Vec<u32>,
 }
@@ -53,9 +59,12 @@ pub trait Vocabulary: Send + Sync {
 pub struct EngineLoad {
     pub sequences_running: usize,
     pub sequences_waiting: usize,
+    /// By sequences; blocks that only keep a prefix for later count as free.
     pub kv_blocks_used: usize,
     pub kv_blocks_total: usize,
     pub prompt_tokens_total: u64,
+    /// Prompt tokens whose computed state was in the cache.
+    pub cached_tokens_total: u64,
     pub generated_tokens_total: u64,
     pub preemptions_total: u64,
     /// (row, expert) pairs computed here.
@@ -64,6 +73,10 @@ pub struct EngineLoad {
     pub expert_rows_remote_total: u64,
     /// Calls that failed or were late while their rows were still missing.
     pub expert_failovers_total: u64,
+    /// Guessed tokens that steps looked at.
+    pub drafted_tokens_total: u64,
+    /// Guessed tokens that were right.
+    pub accepted_tokens_total: u64,
 }
 
 /// What `advance` did.
@@ -106,14 +119,17 @@ pub struct Engine {
     events: VecDeque<(SequenceId, SequenceEvent)>,
     next_sequence: u64,
     prompt_tokens: u64,
+    cached_tokens: u64,
     generated_tokens: u64,
     passes: u64,
+    drafting: Drafting,
+    drafts: DraftTotals,
 }
 
 impl Engine {
     /// All peers are down at first, see [`Engine::handle_peer_up`].
     pub fn new(
-        config: EngineConfig,
+        mut config: EngineConfig,
         executor: Box<dyn Executor>,
         experts: SharedExperts,
         vocabulary: Arc<dyn Vocabulary>,
@@ -124,6 +140,10 @@ impl Engine {
             sequences_max: config.sequences_max,
         };
         let scheduler = Scheduler::new(limits, executor.cache_shape());
+        match executor.drafting() {
+            executor::Drafting::Present => {}
+            executor::Drafting::Absent => config.draft_tokens_max = 0,
+        }
         let exchange = Exchange::new(placement, experts, config.expert_deadline);
         Self {
             config,
@@ -134,8 +154,11 @@ impl Engine {
             events: VecDeque::new(),
             next_sequence: 0,
             prompt_tokens: 0,
+            cached_tokens: 0,
             generated_tokens: 0,
             passes: 0,
+            drafting: Drafting::default(),
+            drafts: DraftTotals::default(),
         }
     }
 
@@ -179,17 +202,16 @@ impl Engine {
 
     /// Runs compute until the next pause. Never blocks.
     pub fn advance(&mut self, now: Now) -> Advance {
-        let stepped = match self.step.planned() {
-            None => {
-                let planned = self.scheduler.plan();
-                if planned.is_empty() {
+        let stepped = match self.step.work() {
+            None => match self.begin_draft(now).or_else(|| self.begin_step(now)) {
+                Some(stepped) => stepped,
+                None => {
+                    self.rest();
                     return Advance::Idle;
                 }
-                let segments = planned.iter().map(|part| self.segment(part)).collect();
-                self.step.begin(now, planned, Batch { segments })
-            }
+            },
             // A pass for nobody would go on waiting for experts that may never come.
-            Some(planned) if !planned.iter().any(|part| self.is_alive(part.sequence)) => {
+            Some(work) if !work.any(|sequence| self.is_alive(sequence)) => {
                 self.step.abandon();
                 return Advance::Ran;
             }
@@ -198,7 +220,13 @@ impl Engine {
         match stepped {
             Stepped::Ran => {}
             Stepped::Waiting { until } => return Advance::Waiting { until },
-            Stepped::Finished { planned, logits } => self.finish_pass(&planned, &logits),
+            Stepped::Finished { work: Work::Step(planned), logits } => {
+                self.finish_pass(now, &planned, &logits);
+            }
+            Stepped::Finished { work: Work::Draft { parts, .. }, logits } => {
+                self.finish_draft(&parts, &logits);
+            }
+            Stepped::DraftFailed => self.pause_drafting(),
             Stepped::Failed { sequences, error } => {
                 for sequence in sequences {
                     self.fail(sequence, format!("the forward pass failed: {error}"));
@@ -257,15 +285,18 @@ impl Engine {
             kv_blocks_used: self.scheduler.blocks().used_count(),
             kv_blocks_total: self.scheduler.blocks().total(),
             prompt_tokens_total: self.prompt_tokens,
+            cached_tokens_total: self.cached_tokens,
             generated_tokens_total: self.generated_tokens,
             preemptions_total: self.scheduler.preemptions(),
             expert_rows_local_total: exchange.rows_local,
             expert_rows_remote_total: exchange.rows_remote,
             expert_failovers_total: exchange.failovers,
+            drafted_tokens_total: self.drafts.drafted,
+            accepted_tokens_total: self.drafts.accepted,
         }
     }
 
-    /// Forward passes that came to their end.
+    /// Steps that came to their end; draft passes are not counted.
     pub fn passes(&self) -> u64 {
         self.passes
     }
@@ -314,47 +345,104 @@ impl Engine {
         self.sequences.contains_key(&sequence)
     }
 
+    fn report_admitted(&mut self) {
+        while let Some(Admitted { sequence: id, cached }) = self.scheduler.poll_admitted() {
+            let Some(sequence) = self.sequences.get(&id) else { continue };
+            // A replay finds emitted tokens too, which are no part of the prompt.
+            let cached_tokens = cached.min(sequence.prompt_tokens());
+            self.cached_tokens += cached_tokens as u64;
+            self.events.push_back((id, SequenceEvent::Admitted { cached_tokens }));
+        }
+    }
+
+    fn begin_step(&mut self, now: Now) -> Option<Stepped> {
+        let sequences = &self.sequences;
+        let planned = self.scheduler.plan(|id| token_ids(sequences, id));
+        self.report_admitted();
+        if planned.is_empty() {
+            return None;
+        }
+        let segments = planned.iter().map(|part| self.segment(part)).collect();
+        Some(self.step.begin(now, planned, Batch { segments }))
+    }
+
     fn segment(&self, part: &Planned) -> Segment {
-        let token_ids = self.sequences.get(&part.sequence).map_or(&[][..], Sequence::token_ids);
+        let token_ids = token_ids(&self.sequences, part.sequence);
+        let known = token_ids.iter().skip(part.position).take(part.count - part.drafts);
         Segment {
-            token_ids: token_ids.iter().skip(part.position).take(part.count).copied().collect(),
+            token_ids: known.chain(self.drafts(part)).copied().collect(),
             position: part.position,
             blocks: self.scheduler.block_table(part.sequence).to_vec(),
             logits: part.logits,
         }
     }
 
-    fn finish_pass(&mut self, planned: &[Planned], logits: &Logits) {
+    fn finish_pass(&mut self, now: Now, planned: &[Planned], logits: &Logits) {
         self.passes += 1;
         let mut rows = logits.values.chunks_exact(logits.vocab_size.max(1));
+        let way = self.way();
+        let mut state_row = 0;
         for part in planned {
-            self.scheduler.record_computed(part);
-            match part.logits {
-                // Taken for cancelled sequences too, so that the others get their own.
-                LogitsWanted::LastToken => self.draw(part.sequence, rows.next()),
-                LogitsWanted::No => {}
+            let token_ids = token_ids(&self.sequences, part.sequence);
+            self.scheduler.record_computed(part, token_ids);
+            // Taken for cancelled sequences too, so that the others get their own.
+            let wanted = part.logits.rows(part.count);
+            let rows: Vec<&[f32]> = rows.by_ref().take(wanted).collect();
+            if rows.len() < wanted {
+                self.fail(part.sequence, "the forward pass gave too few logits".to_owned());
             }
+            self.draw_while_right(part, &rows);
+            if way == Way::Drafting {
+                self.plan_draft(part, state_row);
+            }
+            state_row += part.count;
+        }
+        self.measure(now, planned, way);
+    }
+
+    /// Draws a token from each row, as long as the token before it is the one that the row was computed with.
+    fn draw_while_right(&mut self, part: &Planned, rows: &[&[f32]]) {
+        let id = part.sequence;
+        let mut drafts = self.sequences.get_mut(&id).map(Sequence::take_drafts).unwrap_or_default();
+        drafts.truncate(part.drafts);
+        self.drafts.drafted += drafts.len() as u64;
+        for (index, row) in rows.iter().enumerate() {
+            let Some(token_id) = self.draw(id, row) else { return };
+            let Some(draft) = drafts.get(index) else { return };
+            let Some(sequence) = self.sequences.get_mut(&id) else { return };
+            if *draft != token_id {
+                return sequence.acceptance_mut().refused(index);
+            }
+            sequence.acceptance_mut().accepted(index);
+            self.drafts.accepted += 1;
+            self.scheduler.record_accepted(id);
         }
     }
 
-    fn draw(&mut self, id: SequenceId, logits: Option<&[f32]>) {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return };
-        let Some(logits) = logits else {
-            return self.fail(id, "the forward pass gave too few logits".to_owned());
-        };
+    /// The next token of a sequence that goes on.
+    fn draw(&mut self, id: SequenceId, logits: &[f32]) -> Option<u32> {
+        let sequence = self.sequences.get_mut(&id)?;
         let known = logits.len().min(self.vocabulary.vocab_size());
         let drawn = match sequence.draw(&logits[..known], &*self.vocabulary) {
             Ok(drawn) => drawn,
-            Err(error) => return self.fail(id, error.to_string()),
+            Err(error) => {
+                self.fail(id, error.to_string());
+                return None;
+            }
         };
+        let token_id = drawn.event.token_id;
         self.generated_tokens += 1;
         self.events.push_back((id, SequenceEvent::Token(drawn.event)));
         match drawn.finish {
             Some(finish) => {
                 self.remove(id);
                 self.events.push_back((id, finished(finish)));
+                None
             }
-            None => self.scheduler.record_token(id),
+            None => {
+                self.scheduler.record_token(id);
+                Some(token_id)
+            }
         }
     }
 
@@ -368,6 +456,11 @@ impl Engine {
         self.scheduler.remove(id);
         self.sequences.remove(&id)
     }
+}
+
+/// Prompt and answer so far; empty for a sequence that is gone.
+fn token_ids(sequences: &BTreeMap<SequenceId, Sequence>, id: SequenceId) -> &[u32] {
+    sequences.get(&id).map_or(&[], Sequence::token_ids)
 }
 
 fn finished(finish: Finish) -> SequenceEvent {

@@ -50,6 +50,11 @@ impl Output {
         }
     }
 
+    /// Tokens that may follow.
+    pub fn tokens_left(&self) -> usize {
+        self.tokens_left
+    }
+
     /// Takes the next token, whose bytes are `bytes`. Nothing may follow a finish.
     pub fn accept(&mut self, token_id: u32, bytes: &[u8]) -> Accepted {
         self.tokens_left = self.tokens_left.saturating_sub(1);

@@ -56,6 +56,11 @@ pub enum EndOfSequence {
 /// What a sequence reports, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SequenceEvent {
+    /// It was let run. Comes first and once, unless the emitted tokens were the end already.
+    Admitted {
+        /// Prompt tokens whose computed state was in the cache.
+        cached_tokens: usize,
+    },
     Token(TokenEvent),
     Finished {
         reason: FinishReason,

@@ -1,13 +1,13 @@
 //! Continuous batching: which sequences run in the next step, and how many tokens of each.
 //!
-//! Knows lengths and blocks, not tokens. Priority is arrival: a sequence that runs keeps its blocks unless an older
-//! one needs them; then the youngest gives all of its own back and is computed again later. So the oldest always
-//! gets on, and everything ends.
+//! Knows lengths and blocks; tokens only pass through, to find the blocks that hold them. Priority is arrival: a
+//! sequence that runs keeps its blocks unless an older one needs them; then the youngest gives all of its own back and
+//! is computed again later. So the oldest always gets on, and everything ends.
 
 use crate::blocks::BlockAllocator;
 use crate::request::SequenceId;
 use model::executor::{BlockId, CacheShape, LogitsWanted};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Bounds of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,13 @@ pub struct SchedulerLimits {
     pub sequences_max: usize,
 }
 
-/// Tokens of one sequence in the next step: `count` of them from `position` on.
+/// Tokens of one sequence in the next step: `count` of them from `position` on, the last `drafts` of them guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     pub sequence: SequenceId,
     pub position: usize,
     pub count: usize,
+    pub drafts: usize,
     /// Wanted when these are the last tokens that are known.
     pub logits: LogitsWanted,
 }
@@ -35,6 +36,7 @@ pub struct Scheduler {
     running: BTreeSet<SequenceId>,
     entries: BTreeMap<SequenceId, Entry>,
     preemptions: u64,
+    admitted: VecDeque<Admitted>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,10 +45,30 @@ struct Entry {
     length: usize,
     /// Positions in the cache, from the first on.
     cached: usize,
+    /// Blocks, from the first on, that others may share.
+    registered: usize,
     /// Length when it was let run. From there on it decodes: one token makes the next one known.
     prefill: usize,
-    /// Covers the whole length while running, empty while waiting.
+    /// Guessed tokens behind the known ones.
+    drafts: usize,
+    /// Covers the whole length and the drafts while running, empty while waiting.
     blocks: Vec<BlockId>,
+    lives: Lives,
+}
+
+/// How often a sequence was let run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lives {
+    None,
+    Some,
+}
+
+/// A sequence was let run for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub sequence: SequenceId,
+    /// Positions, from the first on, that were in the cache already.
+    pub cached: usize,
 }
 
 impl Entry {
@@ -71,6 +93,7 @@ impl Scheduler {
             running: BTreeSet::new(),
             entries: BTreeMap::new(),
             preemptions: 0,
+            admitted: VecDeque::new(),
         }
     }
 
@@ -97,16 +120,30 @@ impl Scheduler {
         self.entries.get(&sequence).map_or(&[], |entry| &entry.blocks)
     }
 
+    /// Positions of the sequence that are in the cache.
+    pub fn cached(&self, sequence: SequenceId) -> usize {
+        self.entries.get(&sequence).map_or(0, |entry| entry.cached)
+    }
+
     // -- mutators
 
     /// Queues a sequence of `length` known tokens. Its id must be higher than all before.
     pub fn add(&mut self, sequence: SequenceId, length: usize) {
-        self.entries
-            .insert(sequence, Entry { length, cached: 0, prefill: length, blocks: Vec::new() });
+        let blocks = Vec::new();
+        let entry = Entry {
+            length,
+            cached: 0,
+            registered: 0,
+            prefill: length,
+            drafts: 0,
+            blocks,
+            lives: Lives::None,
+        };
+        self.entries.insert(sequence, entry);
         self.waiting.insert(sequence);
     }
 
-    /// The sequence ended: its blocks are free.
+    /// The sequence ended: its blocks are free, and keep what they hold until somebody needs them.
     pub fn remove(&mut self, sequence: SequenceId) {
         if let Some(mut entry) = self.entries.remove(&sequence) {
             self.blocks.release(&mut entry.blocks);
@@ -115,10 +152,43 @@ impl Scheduler {
         self.running.remove(&sequence);
     }
 
-    /// A planned part was computed: its positions are in the cache.
-    pub fn record_computed(&mut self, planned: &Planned) {
+    /// A planned part was computed: the positions of its known tokens are in the cache, and the blocks that they fill can
+    /// be shared. `token_ids` are all that are known of the sequence.
+    pub fn record_computed(&mut self, planned: &Planned, token_ids: &[u32]) {
         if let Some(entry) = self.entries.get_mut(&planned.sequence) {
-            entry.cached = planned.position + planned.count;
+            entry.cached = planned.position + planned.count - planned.drafts;
+            entry.drafts = 0;
+            let computed = token_ids.get(..entry.cached).unwrap_or_default();
+            let full = computed.chunks_exact(self.blocks.block_tokens()).enumerate();
+            for (index, token_ids) in full.skip(entry.registered) {
+                self.blocks.register(&mut entry.blocks, index, token_ids);
+                entry.registered = index + 1;
+            }
+        }
+    }
+
+    /// The last token that became known had been guessed: its position is in the cache too.
+    pub fn record_accepted(&mut self, sequence: SequenceId) {
+        if let Some(entry) = self.entries.get_mut(&sequence) {
+            entry.cached += 1;
+        }
+    }
+
+    /// Blocks for so many guesses, if they are free: nobody is preempted for a guess. Returns how many have room.
+    pub fn reserve(&mut self, sequence: SequenceId, drafts: usize) -> usize {
+        match self.entries.get_mut(&sequence) {
+            Some(entry) => {
+                let covered = entry.length + drafts;
+                self.blocks.extend(&mut entry.blocks, covered).map_or(0, |()| drafts)
+            }
+            None => 0,
+        }
+    }
+
+    /// One more token that has room is guessed.
+    pub fn record_draft(&mut self, sequence: SequenceId) {
+        if let Some(entry) = self.entries.get_mut(&sequence) {
+            entry.drafts += 1;
         }
     }
 
@@ -129,23 +199,33 @@ impl Scheduler {
         }
     }
 
-    /// The next step: one token of each sequence that decodes, then prefill chunks, oldest first. Empty when nothing
-    /// has work. The same again until something is recorded.
-    pub fn plan(&mut self) -> Vec<Planned> {
+    /// The next step: one token of each sequence that decodes and its drafts, then prefill chunks, oldest first. Empty
+    /// when nothing has work. The same again until something is recorded. `token_ids` gives all that are known of a
+    /// sequence.
+    pub fn plan<'a>(&mut self, token_ids: impl Fn(SequenceId) -> &'a [u32]) -> Vec<Planned> {
         self.secure_blocks();
-        self.admit();
+        self.admit(token_ids);
         let mut budget = self.limits.step_tokens_max;
         let mut plan = Vec::new();
         let (decoding, prefilling): (Vec<SequenceId>, Vec<SequenceId>) =
             self.running.iter().partition(|sequence| self.is_decoding(**sequence));
+        // Every sequence that decodes gets its token before any gets drafts.
+        let mut drafts_left = budget.saturating_sub(decoding.len());
         for sequence in decoding.into_iter().chain(prefilling) {
-            let count = self.missing(sequence).min(budget);
-            if count > 0 {
-                budget -= count;
-                plan.extend(self.planned(sequence, count));
+            let known = self.missing(sequence).min(budget);
+            if known > 0 {
+                let drafts = self.drafts(sequence).min(drafts_left);
+                drafts_left -= drafts;
+                budget -= known + drafts;
+                plan.extend(self.planned(sequence, known, drafts));
             }
         }
         plan
+    }
+
+    /// Sequences that [`Scheduler::plan`] let run for the first time, in order.
+    pub fn poll_admitted(&mut self) -> Option<Admitted> {
+        self.admitted.pop_front()
     }
 
     // -- internals
@@ -158,11 +238,20 @@ impl Scheduler {
         self.entries.get(&sequence).is_some_and(Entry::is_decoding)
     }
 
-    fn planned(&self, sequence: SequenceId, count: usize) -> Option<Planned> {
+    /// Guesses to look at; only behind a single known token, so never in a prefill.
+    fn drafts(&self, sequence: SequenceId) -> usize {
+        let decoding = |entry: &&Entry| entry.is_decoding() && entry.missing() == 1;
+        self.entries.get(&sequence).filter(decoding).map_or(0, |entry| entry.drafts)
+    }
+
+    fn planned(&self, sequence: SequenceId, known: usize, drafts: usize) -> Option<Planned> {
         let entry = self.entries.get(&sequence)?;
-        let logits =
-            if count == entry.missing() { LogitsWanted::LastToken } else { LogitsWanted::No };
-        Some(Planned { sequence, position: entry.cached, count, logits })
+        let logits = match drafts {
+            0 if known < entry.missing() => LogitsWanted::No,
+            0 => LogitsWanted::LastToken,
+            drafts => LogitsWanted::LastTokens(drafts + 1),
+        };
+        Some(Planned { sequence, position: entry.cached, count: known + drafts, drafts, logits })
     }
 
     /// Blocks for every running sequence's whole length, oldest first, at the cost of the youngest.
@@ -193,6 +282,8 @@ impl Scheduler {
             if let Some(entry) = self.entries.get_mut(&sequence) {
                 self.blocks.release(&mut entry.blocks);
                 entry.cached = 0;
+                entry.registered = 0;
+                entry.drafts = 0;
                 entry.prefill = entry.length;
             }
             self.waiting.insert(sequence);
@@ -202,12 +293,19 @@ impl Scheduler {
 
     /// Lets waiting sequences run, oldest first, while all that is known of them fits the free blocks. Nobody
     /// overtakes the oldest, or large ones would starve.
-    fn admit(&mut self) {
+    fn admit<'a>(&mut self, token_ids: impl Fn(SequenceId) -> &'a [u32]) {
         while self.running.len() < self.limits.sequences_max
             && let Some(&sequence) = self.waiting.first()
             && let Some(entry) = self.entries.get_mut(&sequence)
-            && self.blocks.extend(&mut entry.blocks, entry.length).is_ok()
+            && let Ok(cached) =
+                self.blocks.admit(&mut entry.blocks, token_ids(sequence), entry.length)
         {
+            entry.cached = cached;
+            entry.registered = cached / self.blocks.block_tokens();
+            if entry.lives == Lives::None {
+                entry.lives = Lives::Some;
+                self.admitted.push_back(Admitted { sequence, cached });
+            }
             self.waiting.remove(&sequence);
             self.running.insert(sequence);
         }

@@ -5,16 +5,21 @@ use crate::logprobs::{log_sum_exp, logprob, most_likely};
 use crate::output::{Accepted, Finish, Output};
 use crate::request::{Request, Sampling, TokenEvent, TokenLogprob, TokenLogprobs};
 use crate::sampler::{self, History, NothingToDraw};
+use crate::speculation::Acceptance;
 
 /// State beside the cache; with it alone a sequence can be computed again.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     /// Prompt and answer.
     token_ids: Vec<u32>,
+    prompt_tokens: usize,
     sampling: Sampling,
     /// Kept up only when penalties read it.
     history: History,
     output: Output,
+    /// Guesses at the tokens after the last one.
+    drafts: Vec<u32>,
+    acceptance: Acceptance,
 }
 
 /// What drawing a token did.
@@ -32,10 +37,13 @@ impl Sequence {
         vocabulary: &dyn Vocabulary,
     ) -> (Self, Option<Finish>) {
         let mut sequence = Self {
+            prompt_tokens: request.prompt_token_ids.len(),
             token_ids: request.prompt_token_ids,
             sampling: request.sampling,
             history: History::default(),
             output: Output::new(&request.stop, end_token_ids),
+            drafts: Vec::new(),
+            acceptance: Acceptance::default(),
         };
         if sampler::has_penalties(&sequence.sampling) {
             sequence.history.add_prompt(&sequence.token_ids);
@@ -52,6 +60,40 @@ impl Sequence {
 
     pub(crate) fn token_ids(&self) -> &[u32] {
         &self.token_ids
+    }
+
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
+    /// Tokens that the answer may still get.
+    pub(crate) fn tokens_left(&self) -> usize {
+        self.output.tokens_left()
+    }
+
+    pub(crate) fn drafts(&self) -> &[u32] {
+        &self.drafts
+    }
+
+    pub(crate) fn take_drafts(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.drafts)
+    }
+
+    pub(crate) fn acceptance(&self) -> Acceptance {
+        self.acceptance
+    }
+
+    pub(crate) fn acceptance_mut(&mut self) -> &mut Acceptance {
+        &mut self.acceptance
+    }
+
+    /// Guesses one more token from the drafting layer's logits `[vocab_size]`, with the number that the token itself will
+    /// be drawn with: where the two distributions are alike, so are the tokens. `None` when there is nothing to draw.
+    pub(crate) fn draft(&mut self, logits: &[f32]) -> Option<u32> {
+        let position = (self.token_ids.len() + self.drafts.len()) as u64;
+        let token_id = sampler::draw(logits, &self.sampling, &self.history, position).ok()?;
+        self.drafts.push(token_id);
+        Some(token_id)
     }
 
     /// Draws the next token from its raw logits `[vocab_size]`.

@@ -4,11 +4,15 @@ use crate::engine::Now;
 use crate::exchange::Exchange;
 use crate::request::SequenceId;
 use crate::scheduler::Planned;
-use model::executor::{Batch, Executor, ExecutorError, Logits, Progress, Segment};
+use crate::speculation::PATIENCE_SHARE;
+use model::executor::{
+    Batch, DraftSegment, Executor, ExecutorError, Logits, LogitsWanted, Progress, Segment,
+};
 
 /// The executor, the exchange, and the pass that is open on both.
 pub(crate) struct Step {
     executor: Box<dyn Executor>,
+    draft_patience: Now,
     exchange: Exchange,
     open: Option<OpenPass>,
 }
@@ -16,8 +20,44 @@ pub(crate) struct Step {
 /// A pass that pauses.
 #[derive(Debug)]
 struct OpenPass {
-    planned: Vec<Planned>,
+    work: Work,
     stage: Stage,
+}
+
+/// What a pass is for.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Step(Vec<Planned>),
+    Draft { parts: Vec<DraftPart>, give_up_at: Now },
+}
+
+impl Work {
+    /// Whether any of the pass's sequences satisfies the predicate.
+    pub(crate) fn any(&self, mut predicate: impl FnMut(SequenceId) -> bool) -> bool {
+        match self {
+            Self::Step(planned) => planned.iter().any(|part| predicate(part.sequence)),
+            Self::Draft { parts, .. } => parts.iter().any(|part| predicate(part.sequence)),
+        }
+    }
+}
+
+/// Positions of one sequence in a draft pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DraftPart {
+    pub(crate) sequence: SequenceId,
+    /// Row of the first position's state.
+    pub(crate) state_row: usize,
+    pub(crate) position: usize,
+    /// For each position the token after it.
+    pub(crate) token_ids: Vec<u32>,
+    /// Tokens to guess from here on, one in this pass. 0: only the layer's cache is filled.
+    pub(crate) drafts: usize,
+}
+
+impl DraftPart {
+    pub(crate) fn logits(&self) -> LogitsWanted {
+        if self.drafts > 0 { LogitsWanted::LastToken } else { LogitsWanted::No }
+    }
 }
 
 /// Where a pause stands.
@@ -36,15 +76,18 @@ pub(crate) enum Stepped {
     Ran,
     /// It needs answers from peers.
     Waiting { until: Now },
-    /// It is over; one row of logits for each planned part that wanted them, in order.
-    Finished { planned: Vec<Planned>, logits: Logits },
+    /// It is over; the rows of logits of each part that wanted them, in order.
+    Finished { work: Work, logits: Logits },
     /// It is over and these sequences cannot go on. Nothing of it counts as computed.
     Failed { sequences: Vec<SequenceId>, error: ExecutorError },
+    /// It was a draft pass, and it was given up.
+    DraftFailed,
 }
 
 impl Step {
     pub(crate) fn new(executor: Box<dyn Executor>, exchange: Exchange) -> Self {
-        Self { executor, exchange, open: None }
+        let draft_patience = exchange.expert_deadline() / PATIENCE_SHARE;
+        Self { executor, draft_patience, exchange, open: None }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -55,9 +98,9 @@ impl Step {
         &mut self.exchange
     }
 
-    /// The parts of the open pass.
-    pub(crate) fn planned(&self) -> Option<&[Planned]> {
-        self.open.as_ref().map(|open| open.planned.as_slice())
+    /// What the open pass is for.
+    pub(crate) fn work(&self) -> Option<&Work> {
+        self.open.as_ref().map(|open| &open.work)
     }
 
     /// Opens a pass; the batch's segments are the planned parts.
@@ -65,7 +108,7 @@ impl Step {
         // Kept because an error does not give the batch back.
         let segments = batch.segments.clone();
         match self.executor.begin(batch) {
-            Ok(progress) => self.take(now, planned, progress),
+            Ok(progress) => self.take(now, Work::Step(planned), progress),
             Err(error) => {
                 let at_fault = at_fault(&error, &segments);
                 let sequences = at_fault
@@ -74,6 +117,20 @@ impl Step {
                     .collect();
                 Stepped::Failed { sequences, error }
             }
+        }
+    }
+
+    /// Opens a draft pass; the segments are the parts.
+    pub(crate) fn begin_draft(
+        &mut self,
+        now: Now,
+        parts: Vec<DraftPart>,
+        segments: Vec<DraftSegment>,
+    ) -> Stepped {
+        let work = Work::Draft { parts, give_up_at: now + self.draft_patience };
+        match self.executor.begin_draft(segments) {
+            Ok(progress) => self.take(now, work, progress),
+            Err(_) => Stepped::DraftFailed,
         }
     }
 
@@ -91,9 +148,25 @@ impl Step {
             return Stepped::Ran;
         }
         if !self.exchange.is_complete() {
-            return Stepped::Waiting { until: self.exchange.wake_at(now) };
+            return self.wait(now);
         }
         self.resume(now)
+    }
+
+    /// A step waits for whoever may come; a draft pass waits a short while and only for those who were asked.
+    fn wait(&mut self, now: Now) -> Stepped {
+        let until = self.exchange.wake_at(now);
+        match self.work() {
+            Some(Work::Draft { give_up_at, .. }) => {
+                let give_up_at = *give_up_at;
+                if now >= give_up_at || self.exchange.is_stuck() {
+                    self.abandon();
+                    return Stepped::DraftFailed;
+                }
+                Stepped::Waiting { until: until.min(give_up_at) }
+            }
+            Some(Work::Step(_)) | None => Stepped::Waiting { until },
+        }
     }
 
     /// Drops the open pass.
@@ -106,25 +179,29 @@ impl Step {
     fn resume(&mut self, now: Now) -> Stepped {
         let result = self.executor.resume(&self.exchange.outputs());
         self.exchange.abandon();
-        let planned = self.open.take().map(|open| open.planned).unwrap_or_default();
-        match result {
-            Ok(progress) => self.take(now, planned, progress),
-            Err(error) => {
+        let Some(OpenPass { work, .. }) = self.open.take() else { return Stepped::Ran };
+        match (result, work) {
+            (Ok(progress), work) => self.take(now, work, progress),
+            (Err(error), Work::Step(planned)) => {
                 self.executor.abandon();
                 let sequences = planned.iter().map(|part| part.sequence).collect();
                 Stepped::Failed { sequences, error }
             }
+            (Err(_), Work::Draft { .. }) => {
+                self.executor.abandon();
+                Stepped::DraftFailed
+            }
         }
     }
 
-    fn take(&mut self, now: Now, planned: Vec<Planned>, progress: Progress) -> Stepped {
+    fn take(&mut self, now: Now, work: Work, progress: Progress) -> Stepped {
         match progress {
             Progress::Experts(routed) => {
                 self.exchange.start(now, routed);
-                self.open = Some(OpenPass { planned, stage: Stage::Overlap });
+                self.open = Some(OpenPass { work, stage: Stage::Overlap });
                 Stepped::Ran
             }
-            Progress::Finished(logits) => Stepped::Finished { planned, logits },
+            Progress::Finished(logits) => Stepped::Finished { work, logits },
         }
     }
 }
@@ -144,6 +221,8 @@ fn at_fault(error: &ExecutorError, segments: &[Segment]) -> Vec<usize> {
         }
         ExecutorError::OutputCount { .. }
         | ExecutorError::OutputSize { .. }
+        | ExecutorError::NoDraftLayer
+        | ExecutorError::StateMissing { .. }
         | ExecutorError::NoPassOpen
         | ExecutorError::PassOpen => true,
     };

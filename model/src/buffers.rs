@@ -1,15 +1,19 @@
 //! Activations' memory, used again: a step needs the same sizes as the one before, and fresh pages cost more than the
 //! arithmetic on them.
 
-use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that a thread keeps for its next tensors. A step of R1 with 512 rows keeps about 300 MB alive at once; what
+/// Bytes that are kept for the next tensors. A step of R1 with 512 rows keeps about 300 MB alive at once; what
 /// is beyond goes back to the system.
 const KEPT_BYTES_MAX: usize = 512 << 20;
-/// Vectors that a thread keeps, so that looking for one stays cheap. A layer has about twenty tensors alive.
+/// Vectors that are kept, so that looking for one stays cheap. A layer has about twenty tensors alive.
 const KEPT_COUNT_MAX: usize = 64;
 /// Below this the allocator is quick by itself.
 const KEPT_LENGTH_MIN: usize = 1024;
+
+/// Vectors for the next tensors; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -17,23 +21,23 @@ struct Kept {
     bytes: usize,
 }
 
-thread_local! {
-    static KEPT: RefCell<Kept> = RefCell::default();
-}
+impl Buffers {
+    /// A vector of `length` values, whatever they are.
+    pub(crate) fn take(&self, length: usize) -> Vec<f32> {
+        let mut values = self.kept().take(length).unwrap_or_default();
+        values.resize(length, 0.0);
+        values
+    }
 
-/// A vector of `length` values, whatever they are.
-pub(crate) fn take(length: usize) -> Vec<f32> {
-    let kept = KEPT.try_with(|kept| kept.borrow_mut().take(length)).ok().flatten();
-    let mut values = kept.unwrap_or_default();
-    values.resize(length, 0.0);
-    values
-}
+    /// Keeps a vector for [`Self::take`].
+    pub(crate) fn give(&self, values: Vec<f32>) {
+        if values.len() >= KEPT_LENGTH_MIN {
+            self.kept().give(values);
+        }
+    }
 
-/// Keeps a vector for [`take`].
-pub(crate) fn give(values: Vec<f32>) {
-    if values.len() >= KEPT_LENGTH_MIN {
-        // A thread that ends keeps nothing.
-        let _ = KEPT.try_with(|kept| kept.borrow_mut().give(values));
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,20 +68,21 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT_BYTES_MAX, Kept, give, take};
+    use super::{Buffers, KEPT_BYTES_MAX, Kept};
 
     #[test]
     fn a_vector_comes_back_when_it_fits() {
-        let first = take(5000);
+        let buffers = Buffers::default();
+        let first = buffers.take(5000);
         let place = first.as_ptr();
-        give(first);
-        let second = take(4000);
+        buffers.give(first);
+        let second = buffers.take(4000);
         assert_eq!((second.len(), second.as_ptr()), (4000, place));
-        give(second);
+        buffers.give(second);
         // Far too large for this one.
-        let small = take(1500);
+        let small = buffers.take(1500);
         assert_ne!(small.as_ptr(), place);
-        let again = take(4000);
+        let again = buffers.take(4000);
         assert_eq!(again.as_ptr(), place);
     }
 

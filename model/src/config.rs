@@ -27,8 +27,16 @@ pub struct ModelConfig {
     /// Any of these ends a sequence (`eos_token_id`, also from generation_config.json).
     pub end_token_ids: Vec<u32>,
     pub stored: StoredFormat,
-    /// Multi-token-prediction layers after the last one (`num_nextn_predict_layers`).
+    /// Multi-token-prediction layers after the last one (`num_nextn_predict_layers`). The first of them drafts.
     pub mtp_layer_count: usize,
+}
+
+impl ModelConfig {
+    /// Every layer with a cache and perhaps experts, the drafting layer last: it is built like the last of the others.
+    pub fn layers_with_draft(&self) -> impl Iterator<Item = &FeedForward> {
+        let draft = self.layers.last().filter(|_| self.mtp_layer_count > 0);
+        self.layers.iter().chain(draft)
+    }
 }
 
 /// Architectures that Boyle runs, by their name in `config.json`.

@@ -18,6 +18,19 @@ pub trait Executor: Send {
     /// [`ExecutorError`] when a segment does not fit the cache or the context; the pass is then not open.
     fn begin(&mut self, batch: Batch) -> Result<Progress, ExecutorError>;
 
+    /// Whether there is a layer that drafts.
+    fn drafting(&self) -> Drafting {
+        Drafting::Absent
+    }
+
+    /// Opens a pass through the drafting layer alone; it pauses and ends like any other.
+    ///
+    /// # Errors
+    /// [`ExecutorError`] when a segment does not fit, or there is no such layer; the pass is then not open.
+    fn begin_draft(&mut self, _segments: Vec<DraftSegment>) -> Result<Progress, ExecutorError> {
+        Err(ExecutorError::NoDraftLayer)
+    }
+
     /// Work of the paused layer that needs no routed expert (the shared experts). Call it while remote experts
     /// compute; `resume` calls it when nobody did.
     fn overlap(&mut self);
@@ -142,11 +155,41 @@ pub struct Segment {
     pub logits: LogitsWanted,
 }
 
-/// Whether a segment's last token is to be sampled from.
+/// Whether an executor has a multi-token-prediction layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drafting {
+    Present,
+    Absent,
+}
+
+/// Consecutive positions of one sequence in the drafting layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DraftSegment {
+    /// Row of the first position's state. The last pass that ended left one state for each of its tokens or, if it
+    /// was a draft pass, for each row of logits.
+    pub state_row: usize,
+    /// For each position the token after it.
+    pub next: Segment,
+}
+
+/// Which of a segment's tokens are to be sampled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogitsWanted {
     LastToken,
+    /// So many of the last tokens, the first of them first; at most the segment's length.
+    LastTokens(usize),
     No,
+}
+
+impl LogitsWanted {
+    /// Rows of logits for a segment of `length` tokens.
+    pub fn rows(self, length: usize) -> usize {
+        match self {
+            Self::LastToken => 1.min(length),
+            Self::LastTokens(count) => count.min(length),
+            Self::No => 0,
+        }
+    }
 }
 
 /// Where a pass stands.
@@ -176,7 +219,7 @@ pub struct Route {
     pub expert: u32,
 }
 
-/// `[segments that wanted logits, vocab_size]`, f32, in segment order.
+/// `[rows that were wanted, vocab_size]`, f32, in segment order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
     pub vocab_size: usize,
@@ -200,6 +243,10 @@ pub enum ExecutorError {
     OutputCount { given: usize, expected: usize },
     #[error("expert output {index} has {given} bytes, not {expected}")]
     OutputSize { index: usize, given: usize, expected: usize },
+    #[error("the model has no layer that drafts")]
+    NoDraftLayer,
+    #[error("segment {segment} starts from state {row}, and the last pass left {state_count}")]
+    StateMissing { segment: usize, row: usize, state_count: usize },
     #[error("no pass is open")]
     NoPassOpen,
     #[error("a pass is open already")]

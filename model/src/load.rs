@@ -13,7 +13,7 @@ use crate::kernels::{CpuBackend, KernelPath, PathUnavailable};
 use crate::parallel::{Parallel, Serial};
 use crate::reference::ReferenceBackend;
 use crate::runner::{Runner, RunnerShape};
-use build::{dense_model, routed_expert};
+use build::{dense_model, draft_tensor, routed_expert};
 use sinks::{Check, Load};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -94,14 +94,18 @@ impl ModelLoader {
                 AnyBackend::Cpu(Arc::new(CpuBackend::with_threads(path, parallel)?))
             }
         };
-        let config = ModelConfig::read(directory)?;
+        let mut config = ModelConfig::read(directory)?;
         let checkpoint = Checkpoint::open(directory)?;
+        // Many published conversions leave the layer out and the field in.
+        if !checkpoint.contains(&draft_tensor(&config)) {
+            config.mtp_layer_count = 0;
+        }
         let (dense_bytes, expert_bytes) =
             on_backend!(&backend, backend => check(&config, &checkpoint, &**backend))?;
         Ok(Self { config, checkpoint, backend, dense_bytes, expert_bytes })
     }
 
-    /// The model's facts.
+    /// The model's facts; without a drafting layer when the checkpoint has none.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -139,7 +143,8 @@ impl ModelLoader {
     pub fn cache_block_bytes(&self, block_tokens: usize) -> u64 {
         let width = cache_width(&self.config.attention);
         let position = on_backend!(&self.backend, backend => backend.cache_position_bytes(width));
-        (position * self.config.layers.len() as u64).saturating_mul(block_tokens as u64)
+        let layers = self.config.layers_with_draft().count() as u64;
+        (position * layers).saturating_mul(block_tokens as u64)
     }
 
     /// Loads the dense part and makes room for the cache. `progress` gets the bytes newly in memory.
@@ -169,7 +174,8 @@ impl ModelLoader {
             let mut sink = Load { checkpoint: &self.checkpoint, backend: &**backend, progress };
             let model = dense_model(&self.config, &mut sink)?;
             let width = cache_width(&self.config.attention);
-            let caches = self.config.layers.iter().map(|_| backend.cache(width, cache)).collect();
+            let layers = self.config.layers_with_draft();
+            let caches = layers.map(|_| backend.cache(width, cache)).collect();
             Ok(Box::new(Runner::new(Arc::clone(backend), model, caches, shape)))
         })
     }
@@ -263,7 +269,7 @@ fn check<B: Backend>(
 }
 
 fn expert_addresses(config: &ModelConfig) -> Vec<ExpertAddress> {
-    let layers = config.layers.iter().enumerate();
+    let layers = config.layers_with_draft().enumerate();
     layers
         .flat_map(|(layer, feed_forward)| {
             let count = match feed_forward {

@@ -3,11 +3,11 @@
 use crate::backend::{Backend, LayoutRow, Routing, RowLayout};
 use crate::config::{Rope, RopePairing};
 use crate::executor::{
-    Batch, CacheShape, Executor, ExecutorError, Logits, LogitsWanted, Progress, Pulse, Route,
-    RoutedRows, RowFormat, Segment,
+    Batch, CacheShape, DraftSegment, Drafting, Executor, ExecutorError, Logits, Progress, Pulse,
+    Route, RoutedRows, RowFormat, Segment,
 };
 use crate::layers::attention::Pass;
-use crate::layers::{DenseModel, FeedForwardLayer};
+use crate::layers::{DenseModel, DraftLayer, FeedForwardLayer, Layer};
 use std::sync::Arc;
 
 /// Facts that a pass needs besides the weights.
@@ -27,11 +27,20 @@ pub struct RunnerShape {
 pub struct Runner<B: Backend> {
     backend: Arc<B>,
     model: DenseModel<B>,
-    /// One for each layer.
+    /// One for each layer, the drafting one last.
     caches: Vec<B::Cache>,
     shape: RunnerShape,
     pass: Option<OpenPass<B>>,
+    states: Option<States<B::Tensor>>,
     pulse: Pulse,
+}
+
+/// What the last pass left for the drafting layer to start from.
+#[derive(Debug)]
+struct States<T> {
+    /// Final hidden states after the head's norm: `[rows, hidden]`.
+    normed: T,
+    row_count: usize,
 }
 
 /// A pass between `begin` and its end.
@@ -39,11 +48,19 @@ pub struct Runner<B: Backend> {
 struct OpenPass<B: Backend> {
     rows: B::Rows,
     row_count: usize,
+    stack: Stack,
     /// Rows whose logits are wanted, in segment order.
     wanted: Vec<u32>,
     /// `[rows, hidden]`
     hidden: B::Tensor,
     paused: Option<Pause<B>>,
+}
+
+/// Which layers a pass runs through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stack {
+    Model,
+    Draft,
 }
 
 /// A MoE layer that waits for its routed experts.
@@ -72,22 +89,22 @@ impl<B: Backend> Runner<B> {
         caches: Vec<B::Cache>,
         shape: RunnerShape,
     ) -> Self {
-        Self { backend, model, caches, shape, pass: None, pulse: Pulse::default() }
+        Self { backend, model, caches, shape, pass: None, states: None, pulse: Pulse::default() }
     }
 
-    fn row_layout(&self, batch: Batch) -> Result<(RowLayout, Vec<u32>), ExecutorError> {
+    fn row_layout(&self, segments: Vec<Segment>) -> Result<(RowLayout, Vec<u32>), ExecutorError> {
         let block_tokens = self.shape.cache.block_tokens;
         let mut layout = RowLayout { rows: Vec::new(), blocks: Vec::new(), block_tokens };
         let mut wanted = Vec::new();
-        for (index, segment) in batch.segments.into_iter().enumerate() {
+        for (index, segment) in segments.into_iter().enumerate() {
             self.check(index, &segment)?;
             for (offset, &token_id) in segment.token_ids.iter().enumerate() {
                 let position = segment.position + offset;
                 layout.rows.push(LayoutRow { token_id, position, segment: index });
             }
-            if segment.logits == LogitsWanted::LastToken {
-                wanted.push((layout.rows.len() - 1) as u32);
-            }
+            let end = layout.rows.len();
+            let first = end - segment.logits.rows(segment.token_ids.len());
+            wanted.extend((first..end).map(|row| row as u32));
             layout.blocks.push(segment.blocks);
         }
         Ok((layout, wanted))
@@ -123,10 +140,14 @@ impl<B: Backend> Runner<B> {
 
     /// Runs layers from `first` on, to the next gate or to the logits.
     fn run(&mut self, mut pass: OpenPass<B>, first: usize) -> Progress {
-        for index in first..self.model.layers.len() {
+        let end = match pass.stack {
+            Stack::Model => self.model.layers.len(),
+            Stack::Draft => self.model.layers.len() + 1,
+        };
+        for index in first..end {
             let input = self.attend(&mut pass, index);
             self.pulse.beat();
-            match &self.model.layers[index].feed_forward {
+            match &layer(&self.model, index).feed_forward {
                 FeedForwardLayer::Dense(network) => {
                     let output = network.forward(&self.backend, &input);
                     self.backend.add(&mut pass.hidden, &output);
@@ -147,10 +168,29 @@ impl<B: Backend> Runner<B> {
         Progress::Finished(self.logits(&pass))
     }
 
+    /// The drafting layer's input: `[rows, hidden]`.
+    fn draft_input(
+        &self,
+        draft: &DraftLayer<B>,
+        rows: &B::Rows,
+        states: &States<B::Tensor>,
+        picked: &[u32],
+    ) -> B::Tensor {
+        let backend = &*self.backend;
+        let eps = self.shape.rms_norm_eps;
+        let tokens = backend.embed(&self.model.embedding, rows);
+        let tokens = backend.rms_norm(&tokens, &draft.token_norm, eps);
+        let mut input = backend.project(&tokens, &draft.token_projection, None);
+        let states = backend.select(&states.normed, picked);
+        let states = backend.rms_norm(&states, &draft.state_norm, eps);
+        backend.add(&mut input, &backend.project(&states, &draft.state_projection, None));
+        input
+    }
+
     /// Adds attention to the hidden state and returns the feed-forward network's input.
     fn attend(&mut self, pass: &mut OpenPass<B>, index: usize) -> B::Tensor {
         let backend = &*self.backend;
-        let layer = &self.model.layers[index];
+        let layer = layer(&self.model, index);
         let eps = self.shape.rms_norm_eps;
         let context = Pass { backend, rows: &pass.rows, pairing: self.pairing() };
         let input = backend.rms_norm(&pass.hidden, &layer.attention_norm, eps);
@@ -181,16 +221,31 @@ impl<B: Backend> Runner<B> {
         }
     }
 
-    fn logits(&self, pass: &OpenPass<B>) -> Logits {
+    fn logits(&mut self, pass: &OpenPass<B>) -> Logits {
         let backend = &*self.backend;
+        let eps = self.shape.rms_norm_eps;
         let vocab_size = self.shape.vocab_size;
+        let norm = match (pass.stack, &self.model.draft) {
+            (Stack::Draft, Some(draft)) => &draft.norm,
+            (Stack::Draft, None) | (Stack::Model, _) => &self.model.norm,
+        };
+        // Drafting needs the states of all a model pass's tokens, for the drafting layer's cache.
+        let all = (pass.stack == Stack::Model && self.model.draft.is_some()).then(|| {
+            let normed = backend.rms_norm(&pass.hidden, norm, eps);
+            States { normed, row_count: pass.row_count }
+        });
         if pass.wanted.is_empty() {
+            self.states = all;
             return Logits { vocab_size, values: Vec::new() };
         }
-        let last = backend.select(&pass.hidden, &pass.wanted);
-        let last = backend.rms_norm(&last, &self.model.norm, self.shape.rms_norm_eps);
-        let logits = backend.project(&last, &self.model.head, None);
-        Logits { vocab_size, values: backend.download(&logits) }
+        let last = match &all {
+            Some(states) => backend.select(&states.normed, &pass.wanted),
+            None => backend.rms_norm(&backend.select(&pass.hidden, &pass.wanted), norm, eps),
+        };
+        let values = backend.download(&backend.project(&last, &self.model.head, None));
+        let row_count = pass.wanted.len();
+        self.states = Some(all.unwrap_or(States { normed: last, row_count }));
+        Logits { vocab_size, values }
     }
 
     fn check_outputs(&self, pause: &Pause<B>, outputs: &[&[u8]]) -> Result<(), ExecutorError> {
@@ -209,10 +264,32 @@ impl<B: Backend> Runner<B> {
     }
 }
 
+/// The model's layers, and the drafting one as if it came after them.
+fn layer<B: Backend>(model: &DenseModel<B>, index: usize) -> &Layer<B> {
+    match &model.draft {
+        Some(draft) if index == model.layers.len() => &draft.layer,
+        Some(_) | None => &model.layers[index],
+    }
+}
+
+/// The rows of states that the segments start from and go through.
+fn picked_states(segments: &[DraftSegment], state_count: usize) -> Result<Vec<u32>, ExecutorError> {
+    let mut picked = Vec::new();
+    for (index, segment) in segments.iter().enumerate() {
+        let end = segment.state_row.saturating_add(segment.next.token_ids.len());
+        if end > state_count {
+            let row = segment.state_row;
+            return Err(ExecutorError::StateMissing { segment: index, row, state_count });
+        }
+        picked.extend((segment.state_row..end).map(|row| row as u32));
+    }
+    Ok(picked)
+}
+
 /// Runs the shared experts unless that has happened.
 fn compute_shared<B: Backend>(backend: &B, model: &DenseModel<B>, pause: &mut Pause<B>) {
     if let (Shared::Pending, FeedForwardLayer::Moe(moe)) =
-        (&pause.shared, &model.layers[pause.layer].feed_forward)
+        (&pause.shared, &layer(model, pause.layer).feed_forward)
     {
         pause.shared = match &moe.shared {
             Some(network) => Shared::Computed(network.forward(backend, &pause.input)),
@@ -230,15 +307,44 @@ impl<B: Backend> Executor for Runner<B> {
         if self.pass.is_some() {
             return Err(ExecutorError::PassOpen);
         }
-        let (layout, wanted) = self.row_layout(batch)?;
+        let (layout, wanted) = self.row_layout(batch.segments)?;
+        self.states = None;
         let row_count = layout.rows.len();
         if row_count == 0 {
-            let vocab_size = self.shape.vocab_size;
-            return Ok(Progress::Finished(Logits { vocab_size, values: Vec::new() }));
+            return Ok(self.nothing());
         }
         let rows = self.backend.rows(&layout, &self.shape.rope);
         let hidden = self.backend.embed(&self.model.embedding, &rows);
-        Ok(self.run(OpenPass { rows, row_count, wanted, hidden, paused: None }, 0))
+        let stack = Stack::Model;
+        Ok(self.run(OpenPass { rows, row_count, stack, wanted, hidden, paused: None }, 0))
+    }
+
+    fn drafting(&self) -> Drafting {
+        match self.model.draft {
+            Some(_) => Drafting::Present,
+            None => Drafting::Absent,
+        }
+    }
+
+    fn begin_draft(&mut self, segments: Vec<DraftSegment>) -> Result<Progress, ExecutorError> {
+        if self.pass.is_some() {
+            return Err(ExecutorError::PassOpen);
+        }
+        let draft = self.model.draft.as_ref().ok_or(ExecutorError::NoDraftLayer)?;
+        let state_count = self.states.as_ref().map_or(0, |states| states.row_count);
+        let picked = picked_states(&segments, state_count)?;
+        let segments = segments.into_iter().map(|segment| segment.next).collect();
+        let (layout, wanted) = self.row_layout(segments)?;
+        let row_count = layout.rows.len();
+        let Some(states) = self.states.as_ref().filter(|_| row_count > 0) else {
+            return Ok(self.nothing());
+        };
+        let rows = self.backend.rows(&layout, &self.shape.rope);
+        let hidden = self.draft_input(draft, &rows, states, &picked);
+        self.states = None;
+        let stack = Stack::Draft;
+        let pass = OpenPass { rows, row_count, stack, wanted, hidden, paused: None };
+        Ok(self.run(pass, self.model.layers.len()))
     }
 
     fn overlap(&mut self) {
@@ -271,6 +377,11 @@ impl<B: Backend> Executor for Runner<B> {
 }
 
 impl<B: Backend> Runner<B> {
+    /// The end of a pass without rows.
+    fn nothing(&self) -> Progress {
+        Progress::Finished(Logits { vocab_size: self.shape.vocab_size, values: Vec::new() })
+    }
+
     /// Format in which rows leave and enter.
     pub fn row_format(&self) -> RowFormat {
         self.backend.row_format()

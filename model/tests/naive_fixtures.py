@@ -156,4 +156,5 @@ def main():
         (OUTPUT / name / "golden.json").write_text(json.dumps(golden) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

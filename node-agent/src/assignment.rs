@@ -6,6 +6,7 @@ use crate::limits::{
     PLACEMENTS_MAX, SEQUENCES_MAX, STEP_TOKENS_MAX, URI_BYTES_MAX,
 };
 use engine::exchange::{PeerId, Placement};
+use engine::speculation::DRAFT_TOKENS_LIMIT;
 use model::executor::ExpertAddress;
 use model::kernels::KernelPath;
 use proto::v1;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub kv_cache_bytes: u64,
     pub expert_deadline: Duration,
     pub kernel_path: KernelPath,
+    /// 0: no drafts.
+    pub draft_tokens_max: usize,
 }
 
 /// An assignment that can never work.
@@ -233,7 +236,12 @@ fn parse_settings(wire: Option<&v1::EngineSettings>) -> Result<Settings, Assignm
         kv_cache_bytes,
         expert_deadline_ms,
         kernel_path,
+        draft_tokens_max,
     } = wire;
+    if *draft_tokens_max as usize > DRAFT_TOKENS_LIMIT {
+        let reason = format!("is {draft_tokens_max} and must be at most {DRAFT_TOKENS_LIMIT}");
+        return Err(invalid("settings.draft_tokens_max", reason));
+    }
     if *kv_cache_bytes == 0 {
         return Err(invalid("settings.kv_cache_bytes", "is 0; give the cache some memory"));
     }
@@ -247,6 +255,7 @@ fn parse_settings(wire: Option<&v1::EngineSettings>) -> Result<Settings, Assignm
         kv_cache_bytes: *kv_cache_bytes,
         expert_deadline: Duration::from_millis(deadline as u64),
         kernel_path: parse_kernel_path(kernel_path)?,
+        draft_tokens_max: *draft_tokens_max as usize,
     })
 }
 

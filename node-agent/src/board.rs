@@ -200,11 +200,14 @@ fn wire_load(load: &EngineLoad, generated_tokens_per_second: f32) -> v1::Load {
         kv_blocks_used,
         kv_blocks_total,
         prompt_tokens_total,
+        cached_tokens_total,
         generated_tokens_total,
         preemptions_total,
         expert_rows_local_total,
         expert_rows_remote_total,
         expert_failovers_total,
+        drafted_tokens_total,
+        accepted_tokens_total,
     } = *load;
     v1::Load {
         sequences_running: gauge(sequences_running),
@@ -217,7 +220,10 @@ fn wire_load(load: &EngineLoad, generated_tokens_per_second: f32) -> v1::Load {
         expert_rows_local_total,
         expert_rows_remote_total,
         expert_failovers_total,
+        drafted_tokens_total,
+        accepted_tokens_total,
         generated_tokens_per_second,
+        cached_tokens_total,
     }
 }
 

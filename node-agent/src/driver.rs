@@ -274,7 +274,10 @@ impl Driver {
 
     fn deliver_events(&mut self) {
         while let Some((sequence, event)) = self.engine.poll_event() {
-            let ends = !matches!(event, SequenceEvent::Token(_));
+            let ends = match event {
+                SequenceEvent::Admitted { .. } | SequenceEvent::Token(_) => false,
+                SequenceEvent::Finished { .. } | SequenceEvent::Failed { .. } => true,
+            };
             let Some(events) = self.subscribers.get(&sequence) else { continue };
             let delivered = events.try_send(event).is_ok();
             if ends || !delivered {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
-/// Events of a sequence beside its tokens: the end, and one to spare.
-const EVENTS_BESIDE_TOKENS: usize = 2;
+/// Events of a sequence beside its tokens: admission, the end, and one to spare.
+const EVENTS_BESIDE_TOKENS: usize = 3;
 
 /// The service; `serving` is empty before the first load.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ impl Generation for GenerationService {
             Reasoning::Open => ReasoningState::Open,
             Reasoning::Closed => ReasoningState::Closed,
         };
+        // How many are cached is known when it leaves the queue.
         let prompt =
             PromptAccepted { prompt_token_ids, reasoning: reasoning.into(), cached_tokens: 0 };
         let commands = serving.commands.clone();

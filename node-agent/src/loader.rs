@@ -338,6 +338,7 @@ fn new_engine(
         sequences_max: settings.sequences_max,
         queue_max: settings.queue_max,
         expert_deadline: settings.expert_deadline,
+        draft_tokens_max: settings.draft_tokens_max,
         end_token_ids: loader.config().end_token_ids.clone(),
     };
     Engine::new(config, executor, experts, Arc::new(vocabulary), assignment.placement.clone())

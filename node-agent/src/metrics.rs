@@ -41,8 +41,11 @@ struct Copied {
     kv_blocks: IntGauge,
     kv_blocks_used: IntGauge,
     prompt_tokens: IntCounter,
+    prompt_tokens_cached: IntCounter,
     generation_tokens: IntCounter,
     preemptions: IntCounter,
+    drafted_tokens: IntCounter,
+    accepted_tokens: IntCounter,
     expert_rows: IntCounterVec,
     failovers: IntCounter,
     experts_loaded: IntGauge,
@@ -170,8 +173,14 @@ impl Copied {
             kv_blocks: make.gauge("kv_blocks", "Blocks of the KV cache.")?,
             kv_blocks_used: make.gauge("kv_blocks_used", "Blocks of the KV cache in use.")?,
             prompt_tokens: make.counter("prompt_tokens_total", "Prompt tokens taken.")?,
+            prompt_tokens_cached: make
+                .counter("prompt_tokens_cached_total", "Prompt tokens found cached.")?,
             generation_tokens: make.counter("generation_tokens_total", "Tokens generated.")?,
             preemptions: make.counter("preemptions_total", "Sequences that lost their cache.")?,
+            drafted_tokens: make
+                .counter("drafted_tokens_total", "Tokens guessed ahead that a step looked at.")?,
+            accepted_tokens: make
+                .counter("accepted_tokens_total", "Tokens guessed ahead that were right.")?,
             expert_rows: make.counters(
                 "expert_rows_total",
                 "(row, expert) pairs computed, by place: local or remote.",
@@ -212,8 +221,11 @@ impl Copied {
         let blocks = f64::from(load.kv_blocks_total.max(1));
         self.kv_cache_usage_ratio.set(f64::from(load.kv_blocks_used) / blocks);
         raise(&self.prompt_tokens, load.prompt_tokens_total);
+        raise(&self.prompt_tokens_cached, load.cached_tokens_total);
         raise(&self.generation_tokens, load.generated_tokens_total);
         raise(&self.preemptions, load.preemptions_total);
+        raise(&self.drafted_tokens, load.drafted_tokens_total);
+        raise(&self.accepted_tokens, load.accepted_tokens_total);
         raise(&self.failovers, load.expert_failovers_total);
         raise(&self.expert_rows.with_label_values(&["local"]), load.expert_rows_local_total);
         raise(&self.expert_rows.with_label_values(&["remote"]), load.expert_rows_remote_total);

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// Every model has this token.
 const PROBE_TOKEN_ID: u32 = 0;
 
+/// Admission, one token, the end.
+const EVENTS_MAX: usize = 3;
+
 #[derive(Debug, thiserror::Error)]
 enum SelfTestError {
     #[error("the self-test token was not taken")]
@@ -41,14 +44,14 @@ pub async fn run(serving: Arc<Serving>, board: Arc<Board>) {
 }
 
 async fn probe(serving: &Serving, board: &Board) -> Result<(), SelfTestError> {
-    let (events, mut answers) = mpsc::channel(2);
+    let (events, mut answers) = mpsc::channel(EVENTS_MAX);
     let (accepted, taken) = oneshot::channel();
     let request = Box::new(one_greedy_token());
     serving.commands.send(Command::Submit { request, events, accepted }).await?;
     taken.await.map_err(|_| EngineGone)??;
     loop {
         match timeout(SELF_TEST_REMINDER, answers.recv()).await {
-            Ok(Some(SequenceEvent::Token(_))) => {}
+            Ok(Some(SequenceEvent::Admitted { .. } | SequenceEvent::Token(_))) => {}
             Ok(Some(SequenceEvent::Finished { .. })) => return Ok(()),
             Ok(Some(SequenceEvent::Failed { message })) => {
                 return Err(SelfTestError::Failed { message });

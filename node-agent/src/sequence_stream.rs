@@ -16,6 +16,8 @@ use tonic::Status;
 /// Prompt first, tokens as they come, the end last. Dropping it early cancels the sequence.
 #[derive(Debug)]
 pub struct SequenceStream {
+    /// Until the sequence leaves the queue.
+    prompt: Option<v1::PromptAccepted>,
     events: mpsc::Receiver<SequenceEvent>,
     ready: VecDeque<Result<GenerateEvent, Status>>,
     guard: CancelGuard,
@@ -44,8 +46,8 @@ impl SequenceStream {
         events: mpsc::Receiver<SequenceEvent>,
         commands: Commands,
     ) -> Self {
-        let ready = VecDeque::from([Ok(event(Event::Prompt(prompt)))]);
-        Self { events, ready, guard: CancelGuard { commands, running: Some(sequence) } }
+        let guard = CancelGuard { commands, running: Some(sequence) };
+        Self { prompt: Some(prompt), events, ready: VecDeque::new(), guard }
     }
 
     /// Everything that has happened as few messages: tokens that came together travel together.
@@ -53,8 +55,11 @@ impl SequenceStream {
         let mut delta = v1::TokenDelta::default();
         for happened in events {
             match happened {
+                SequenceEvent::Admitted { cached_tokens } => self.accept(cached_tokens),
                 SequenceEvent::Token(token) => add_token(&mut delta, token),
                 SequenceEvent::Finished { reason, stop_string, text } => {
+                    // One that had ended before it came never left the queue.
+                    self.accept(0);
                     self.flush(&mut delta);
                     let reason = finish_reason(reason).into();
                     let stop_string = stop_string.unwrap_or_default();
@@ -68,6 +73,15 @@ impl SequenceStream {
             }
         }
         self.flush(&mut delta);
+    }
+
+    /// Sends the prompt, once.
+    fn accept(&mut self, cached_tokens: usize) {
+        if let Some(mut prompt) = self.prompt.take() {
+            // At most the prompt's tokens, which fit.
+            prompt.cached_tokens = u32::try_from(cached_tokens).unwrap_or(u32::MAX);
+            self.ready.push_back(Ok(event(Event::Prompt(prompt))));
+        }
     }
 
     fn flush(&mut self, delta: &mut v1::TokenDelta) {

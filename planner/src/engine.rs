@@ -16,6 +16,9 @@ const KV_CACHE_SHARE: u64 = 4;
 /// that hangs or lost its power, and every stream of the others stands still for so long, once. Long enough that a
 /// machine with all cores busy is rarely taken for one; if it is, another copy answers too, and the first answer counts.
 const EXPERT_DEADLINE_MS: u32 = 1_000;
+/// Tokens guessed ahead for a sequence in one step. The engine makes fewer where they fail or cost more than they save;
+/// published engines gain little from a fourth.
+const DRAFT_TOKENS_MAX: u32 = 3;
 
 /// The kernel path that lets each agent take the best that its processor has.
 pub const KERNEL_PATH_AUTO: &str = "auto";
@@ -26,11 +29,17 @@ pub struct EngineRequest {
     /// `None`: the model's own limit.
     pub context_length: Option<NonZeroU32>,
     pub kernel_path: String,
+    /// `None`: as many as usually pay. 0: no drafts.
+    pub draft_tokens_max: Option<u32>,
 }
 
 impl Default for EngineRequest {
     fn default() -> Self {
-        Self { context_length: None, kernel_path: KERNEL_PATH_AUTO.to_owned() }
+        Self {
+            context_length: None,
+            kernel_path: KERNEL_PATH_AUTO.to_owned(),
+            draft_tokens_max: None,
+        }
     }
 }
 
@@ -69,5 +78,6 @@ pub fn size(
         kv_cache_bytes: full.min(memory_bytes / KV_CACHE_SHARE),
         expert_deadline_ms: EXPERT_DEADLINE_MS,
         kernel_path: request.kernel_path.clone(),
+        draft_tokens_max: request.draft_tokens_max.unwrap_or(DRAFT_TOKENS_MAX),
     })
 }

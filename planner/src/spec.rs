@@ -154,4 +154,7 @@ pub struct EngineSettings {
     pub kv_cache_bytes: u64,
     pub expert_deadline_ms: u32,
     pub kernel_path: String,
+    /// Tokens guessed ahead for a sequence in one step; plans of older versions have none.
+    #[serde(default)]
+    pub draft_tokens_max: u32,
 }

@@ -101,8 +101,10 @@ pub struct Choice {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// No home has accepted the prompt.
+    /// No home has taken it.
     New,
+    /// Some home has taken it into its queue and has not let it run: nothing of it is known, but it was let in.
+    Queued,
     /// Some home has; the client knows.
     Accepted,
     Ended,
@@ -195,8 +197,8 @@ impl Choice {
         if self.waiting.is_none() {
             let max = match self.progress {
                 Progress::New => self.context.held_max,
-                // The client has a part of its answer already.
-                Progress::Accepted | Progress::Ended => usize::MAX,
+                // It was let in, and the client may have a part of its answer already.
+                Progress::Queued | Progress::Accepted | Progress::Ended => usize::MAX,
             };
             let place = self.context.metrics.hold(max);
             let place = place.ok_or(GenerationError::TooManyHeld { max })?;
@@ -221,7 +223,7 @@ impl Choice {
 
     fn wanted(&self) -> Wanted<'_> {
         match self.progress {
-            Progress::New => Wanted::New,
+            Progress::New | Progress::Queued => Wanted::New,
             Progress::Accepted | Progress::Ended => {
                 Wanted::Continuing { fingerprint: &self.fingerprint }
             }
@@ -233,7 +235,8 @@ impl Choice {
     }
 
     fn handle_link(&mut self, link: Link) {
-        if self.progress == Progress::New {
+        if matches!(self.progress, Progress::New | Progress::Queued) {
+            self.progress = Progress::Queued;
             self.held += self.held_for();
             link.fingerprint().clone_into(&mut self.fingerprint);
         }

@@ -61,6 +61,7 @@ pub fn assignment(plan: &Plan, agent: &AgentId) -> Assignment {
             kv_cache_bytes: engine.kv_cache_bytes,
             expert_deadline_ms: engine.expert_deadline_ms,
             kernel_path: engine.kernel_path.clone(),
+            draft_tokens_max: engine.draft_tokens_max,
         }),
     }
 }

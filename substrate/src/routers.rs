@@ -56,6 +56,18 @@ impl RouterOutcome {
     }
 }
 
+/// Whether some router holds homes that it has from an earlier run, or may hold them and has not answered yet. `told`
+/// is the number of the homes that this run told, if any: routers whose word is awaited then are new ones. Pure.
+pub fn hold_unknown_homes(words: &RouterWords, told: Option<u64>) -> bool {
+    words.values().any(|word| match word {
+        RouterOutcome::Awaited => told.is_none(),
+        RouterOutcome::Answers(status) => status.generation > 0,
+        RouterOutcome::Outdated { .. } => true,
+        // What one holds that does not answer is protected by its number: it refuses ours, and is outdated then.
+        RouterOutcome::Holds(_) | RouterOutcome::Failed { .. } => false,
+    })
+}
+
 /// What routers are to hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Orders {

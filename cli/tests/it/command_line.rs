@@ -32,7 +32,7 @@ fn manifest(text: &str) -> (tempfile::TempDir, String) {
 
 #[test]
 fn help_suffices() {
-    check(&["--help"], 0, &["boyle chat", "boyle up", "boyle status", "oracle"]);
+    check(&["--help"], 0, &["boyle chat", "boyle up", "boyle status", "oracle", "bench"]);
     check(
         &["up", "--help"],
         0,

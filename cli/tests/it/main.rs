@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bench;
 mod command_line;
 mod conformance;
 mod crash;

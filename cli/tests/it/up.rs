@@ -76,7 +76,7 @@ async fn a_deployment_lives_heals_and_ends() {
     assert_eq!(before["phase"], "Available");
     assert_eq!(
         before["experts"],
-        json!({"placed": 64, "missing": 0, "copies": 2, "copiesPlanned": 2})
+        json!({"placed": 80, "missing": 0, "copies": 2, "copiesPlanned": 2})
     );
     let agents = pids(&before);
     assert_eq!(agents.len(), 3);

@@ -52,8 +52,8 @@ async fn play(scene: &Scene) -> Result<()> {
     for agent in &agents {
         ensure!(agent.restarts == 0, "{} was restarted", agent.name);
         let held = resident(&agent.address).await?;
-        println!("{} on {} holds {held} of 64 experts", agent.name, agent.node);
-        ensure!(held > 0.0 && held < 64.0, "{} holds {held} experts, not a part", agent.name);
+        println!("{} on {} holds {held} of 80 experts", agent.name, agent.node);
+        ensure!(held > 0.0 && held < 80.0, "{} holds {held} experts, not a part", agent.name);
     }
     Ok(())
 }

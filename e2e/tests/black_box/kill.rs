@@ -14,7 +14,7 @@ const STREAMS: usize = 16;
 /// For streams to get as far as the moment of the loss.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where in the work, in percent of all deltas, agents are lost. One moment for each loss, over and over.
+/// Where in the work, in percent of all text, agents are lost. One moment for each loss, over and over.
 const MOMENTS: &[usize] = &[35, 5, 60, 20, 75, 1, 50, 85, 12];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,7 @@ async fn survive(shape: Shape, groups: &[&[usize]]) -> Result<()> {
         let agents: Vec<(String, u32)> = scene.pids()?.into_iter().collect();
         let lost: BTreeMap<_, _> =
             group.iter().filter_map(|&index| agents.get(index).cloned()).collect();
-        println!("killing {lost:?} after {percent} % of the deltas");
+        println!("killing {lost:?} after {percent} % of the text");
         scene
             .check_answers(*percent, || lost.values().try_for_each(|&pid| processes::kill(pid)))
             .await?;
@@ -78,8 +78,8 @@ struct Scene {
     client: Client,
     asked: Vec<(String, Sampling)>,
     expected: Vec<Answer>,
-    /// Deltas of all those answers together.
-    deltas: usize,
+    /// Bytes of all those answers together.
+    bytes: usize,
 }
 
 impl Scene {
@@ -88,26 +88,26 @@ impl Scene {
         let (client, asked, progress) = (deployment.client(), questions()?, Progress::default());
         let expected = client.ask_all(&asked, STREAMS, &progress).await?;
         ensure!(expected.len() == STREAMS, "{} answers", expected.len());
-        let deltas = progress.load(Ordering::Relaxed);
-        Ok(Self { deployment, client, asked, expected, deltas })
+        let bytes = progress.load(Ordering::Relaxed);
+        Ok(Self { deployment, client, asked, expected, bytes })
     }
 
     fn pids(&self) -> Result<BTreeMap<String, u32>> {
         Ok(self.deployment.status()?.pids())
     }
 
-    /// Asks everything again, does `harm` after `percent` of the deltas, and compares the answers.
+    /// Asks everything again, does `harm` after `percent` of the text, and compares the answers.
     async fn check_answers(&self, percent: usize, harm: impl FnOnce() -> Result<()>) -> Result<()> {
         let progress = Progress::default();
-        let moment = self.deltas * percent / 100;
+        let moment = self.bytes * percent / 100;
         let answering = self.client.ask_all(&self.asked, STREAMS, &progress);
         let harming = async {
             let reached = async || {
-                let deltas = progress.load(Ordering::Relaxed);
-                ensure!(deltas >= moment, "{deltas} deltas");
+                let bytes = progress.load(Ordering::Relaxed);
+                ensure!(bytes >= moment, "{bytes} bytes of text");
                 Ok(())
             };
-            waiting::until(&format!("{moment} deltas"), MOMENT_DEADLINE, reached).await?;
+            waiting::until(&format!("{moment} bytes of text"), MOMENT_DEADLINE, reached).await?;
             harm()?;
             Ok::<_, anyhow::Error>(progress.load(Ordering::Relaxed))
         };
@@ -116,8 +116,8 @@ impl Scene {
         for ((question, expected), found) in self.asked.iter().zip(&self.expected).zip(&answers) {
             ensure!(expected == found, "{question:?}\nexpected {expected:?}\nfound    {found:?}");
         }
-        let deltas = progress.load(Ordering::Relaxed);
-        ensure!(percent == 100 || at_harm < deltas, "the streams had ended already: {at_harm}");
+        let bytes = progress.load(Ordering::Relaxed);
+        ensure!(percent == 100 || at_harm < bytes, "the streams had ended already: {at_harm}");
         Ok(())
     }
 }

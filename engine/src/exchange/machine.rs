@@ -218,6 +218,16 @@ impl Exchange {
         self.round.as_ref().is_some_and(Round::is_complete)
     }
 
+    /// Whether there is an expert that nobody can be asked for now.
+    pub fn is_stuck(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| !round.unasked().is_empty())
+    }
+
+    /// How long one copy may take.
+    pub fn expert_deadline(&self) -> Duration {
+        self.expert_deadline
+    }
+
     /// The output row of each route of the open pause, in order.
     pub fn outputs(&self) -> Vec<&[u8]> {
         self.round.as_ref().map_or_else(Vec::new, Round::outputs)

@@ -258,7 +258,8 @@ fn failed_segment_fails_alone() {
 
 #[test]
 fn load_counts_what_happened() {
-    let (mut engine, _) = engine(config(), ROOMY);
+    let plain = engine::engine::EngineConfig { draft_tokens_max: 0, ..config() };
+    let (mut engine, _) = engine(plain, ROOMY);
     assert_eq!(engine.load().kv_blocks_total, ROOMY.block_count);
     engine.submit(endless(&[1, 2, 3, 4, 5], 4)).unwrap();
     assert_eq!(engine.load().sequences_waiting, 1);

@@ -44,6 +44,8 @@ impl Transcript {
     pub fn record(&mut self, event: SequenceEvent) {
         assert!(self.end.is_none(), "an event after the end: {event:?}");
         match event {
+            // Depends on what ran before; an answer does not.
+            SequenceEvent::Admitted { .. } => {}
             SequenceEvent::Token(token) => self.tokens.push(token),
             SequenceEvent::Finished { reason, stop_string, text } => {
                 self.end = Some(End::Finished { reason, stop_string, text });
@@ -82,6 +84,7 @@ pub fn config() -> EngineConfig {
         sequences_max: 16,
         queue_max: 64,
         expert_deadline: Duration::from_millis(100),
+        draft_tokens_max: 3,
         end_token_ids: vec![END_TOKEN],
     }
 }

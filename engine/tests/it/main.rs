@@ -3,12 +3,15 @@
 
 mod batching;
 mod checkpoints;
+mod drafting;
 mod exchange;
 mod generation;
 mod harness;
+mod prefix;
 mod replay;
 mod sampling;
 mod scheduling;
 mod simulation;
 mod stopping;
 mod toy;
+mod toy_draft;

@@ -1,10 +1,13 @@
 //! A small deterministic model behind the real seams. A token's logits are a hash of the whole history, read back
 //! layer by layer from the paged cache, so a wrong block table, position, route or lost state changes the answer.
+//! Its drafts come through a layer of their own and are right most of the time.
 
+use crate::toy_draft::Drafter;
 use engine::engine::Vocabulary;
 use model::executor::{
-    Batch, BlockId, CacheShape, Executor, ExecutorError, ExpertAddress, ExpertCall, ExpertError,
-    Experts, Logits, LogitsWanted, Progress, Pulse, Route, RoutedRows, RowFormat, Segment,
+    Batch, BlockId, CacheShape, DraftSegment, Drafting, Executor, ExecutorError, ExpertAddress,
+    ExpertCall, ExpertError, Experts, Logits, Progress, Pulse, Route, RoutedRows, RowFormat,
+    Segment,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -60,6 +63,7 @@ pub struct ToyExecutor {
     /// `[layer][block * block_tokens + offset]`
     cache: Vec<Vec<u64>>,
     pass: Option<Pass>,
+    drafter: Drafter,
     batches: Batches,
 }
 
@@ -75,7 +79,8 @@ impl ToyExecutor {
     pub fn new(shape: CacheShape, context_length: usize) -> Self {
         let slots = shape.block_count * shape.block_tokens;
         let cache = vec![vec![0; slots]; LAYERS];
-        Self { shape, context_length, cache, pass: None, batches: Batches::default() }
+        let drafter = Drafter::default();
+        Self { shape, context_length, cache, pass: None, drafter, batches: Batches::default() }
     }
 
     pub fn batches(&self) -> Batches {
@@ -83,8 +88,7 @@ impl ToyExecutor {
     }
 
     fn slot(&self, segment: &Segment, position: usize) -> usize {
-        let BlockId(block) = segment.blocks[position / self.shape.block_tokens];
-        block as usize * self.shape.block_tokens + position % self.shape.block_tokens
+        slot(self.shape, segment, position)
     }
 
     /// Writes the pass's positions of the layer, then each token attends to everything up to itself.
@@ -103,18 +107,6 @@ impl ToyExecutor {
         }
     }
 
-    fn routes(pass: &Pass) -> Vec<Route> {
-        let mut routes = Vec::new();
-        for (row, &hidden) in pass.hidden.iter().enumerate() {
-            let first = (hidden >> 8) as u32 % EXPERTS;
-            for index in 0..EXPERTS_PER_TOKEN as u32 {
-                let step = 1 + (hidden >> 40) as u32 % (EXPERTS - 1);
-                routes.push(Route { row: row as u32, expert: (first + index * step) % EXPERTS });
-            }
-        }
-        routes
-    }
-
     fn pause(&mut self, mut pass: Pass) -> Progress {
         self.attend(&mut pass);
         let rows = pass.hidden.iter().flat_map(|hidden| hidden.to_le_bytes()).collect();
@@ -122,7 +114,7 @@ impl ToyExecutor {
             layer: pass.layer as u32,
             row_count: pass.hidden.len(),
             rows,
-            routes: Self::routes(&pass),
+            routes: routes(&pass.hidden),
         };
         self.pass = Some(pass);
         Progress::Experts(routed)
@@ -133,20 +125,14 @@ impl ToyExecutor {
         let mut row = 0;
         for segment in &pass.batch.segments {
             row += segment.token_ids.len();
-            if segment.logits == LogitsWanted::LastToken {
-                let hidden = pass.hidden[row - 1];
-                values.extend(
-                    (0..VOCAB_SIZE as u64).map(|token| {
-                        (mix(hidden, token) >> 40) as f32 / (1 << 24) as f32 * 8.0 - 4.0
-                    }),
-                );
-            }
+            let wanted = segment.logits.rows(segment.token_ids.len());
+            values.extend(pass.hidden[row - wanted..row].iter().flat_map(|hidden| logits(*hidden)));
         }
         Logits { vocab_size: VOCAB_SIZE, values }
     }
 
-    fn check(&self, batch: &Batch) -> Result<(), ExecutorError> {
-        for (index, segment) in batch.segments.iter().enumerate() {
+    fn check<'a>(&self, segments: impl Iterator<Item = &'a Segment>) -> Result<(), ExecutorError> {
+        for (index, segment) in segments.enumerate() {
             let end = segment.position + segment.token_ids.len();
             let needed = end.div_ceil(self.shape.block_tokens);
             let brought = segment.blocks.len();
@@ -173,24 +159,41 @@ impl Executor for ToyExecutor {
     fn begin(&mut self, batch: Batch) -> Result<Progress, ExecutorError> {
         assert!(self.pass.is_none(), "a pass is open already");
         self.batches.lock().unwrap().push(batch.clone());
-        self.check(&batch)?;
+        self.check(batch.segments.iter())?;
+        self.drafter.forget();
         let tokens = batch.segments.iter().flat_map(|segment| &segment.token_ids);
-        let hidden = tokens.map(|token| mix(7, u64::from(*token))).collect();
+        let hidden = tokens.map(|token| embedding(*token)).collect();
         Ok(self.pause(Pass { batch, layer: 0, hidden, shared: None }))
     }
 
+    fn drafting(&self) -> Drafting {
+        Drafting::Present
+    }
+
+    fn begin_draft(&mut self, segments: Vec<DraftSegment>) -> Result<Progress, ExecutorError> {
+        assert!(self.pass.is_none(), "a pass is open already");
+        self.check(segments.iter().map(|segment| &segment.next))?;
+        Ok(self.drafter.begin(self.shape, &self.cache, segments))
+    }
+
     fn overlap(&mut self) {
+        if self.drafter.is_open() {
+            return;
+        }
         let pass = self.pass.as_mut().unwrap();
         assert!(pass.shared.is_none(), "the shared experts ran twice");
         pass.shared = Some(pass.hidden.iter().map(|hidden| mix(*hidden, 99)).collect());
     }
 
     fn resume(&mut self, outputs: &[&[u8]]) -> Result<Progress, ExecutorError> {
+        if self.drafter.is_open() {
+            return Ok(Progress::Finished(self.drafter.finish(self.shape, &self.cache, outputs)));
+        }
         if self.pass.as_ref().unwrap().shared.is_none() {
             self.overlap();
         }
         let mut pass = self.pass.take().unwrap();
-        let routes = Self::routes(&pass);
+        let routes = routes(&pass.hidden);
         assert_eq!(routes.len(), outputs.len());
         let shared = pass.shared.take().unwrap();
         for (route, output) in routes.iter().zip(outputs) {
@@ -203,6 +206,7 @@ impl Executor for ToyExecutor {
         }
         pass.layer += 1;
         if pass.layer == LAYERS {
+            self.drafter.keep_states(self.shape, &self.cache, &pass.batch.segments);
             return Ok(Progress::Finished(Self::logits(&pass)));
         }
         Ok(self.pause(pass))
@@ -214,7 +218,35 @@ impl Executor for ToyExecutor {
 
     fn abandon(&mut self) {
         self.pass = None;
+        self.drafter.forget();
     }
+}
+
+/// Place of a position in one layer's cache.
+pub fn slot(shape: CacheShape, segment: &Segment, position: usize) -> usize {
+    let BlockId(block) = segment.blocks[position / shape.block_tokens];
+    block as usize * shape.block_tokens + position % shape.block_tokens
+}
+
+pub fn embedding(token_id: u32) -> u64 {
+    mix(7, u64::from(token_id))
+}
+
+pub fn routes(hidden: &[u64]) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (row, &hidden) in hidden.iter().enumerate() {
+        let first = (hidden >> 8) as u32 % EXPERTS;
+        for index in 0..EXPERTS_PER_TOKEN as u32 {
+            let step = 1 + (hidden >> 40) as u32 % (EXPERTS - 1);
+            routes.push(Route { row: row as u32, expert: (first + index * step) % EXPERTS });
+        }
+    }
+    routes
+}
+
+pub fn logits(hidden: u64) -> impl Iterator<Item = f32> {
+    (0..VOCAB_SIZE as u64)
+        .map(move |token| (mix(hidden, token) >> 40) as f32 / (1 << 24) as f32 * 8.0 - 4.0)
 }
 
 /// Some or all of the toy model's experts.
@@ -234,7 +266,8 @@ impl ToyExperts {
 }
 
 pub fn all_experts() -> Vec<ExpertAddress> {
-    (0..LAYERS as u32)
+    // The drafting layer's experts come last.
+    (0..=LAYERS as u32)
         .flat_map(|layer| (0..EXPERTS).map(move |expert| ExpertAddress { layer, expert }))
         .collect()
 }

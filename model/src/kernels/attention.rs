@@ -9,10 +9,10 @@ mod tile;
 use super::cache::{CachePart, HeadWidth};
 use super::disjoint::Disjoint;
 use super::lanes::{LANES, Lanes};
-use super::launch::{Instructions, Kernel, launch};
+use super::launch::{Kernel, launch};
+use super::rows::Context;
 use super::split::{Cut, in_parallel};
 use crate::backend::RowLayout;
-use crate::parallel::Parallel;
 use crate::reference::HostTensor;
 use std::ops::Range;
 use tile::{Tile, add_values, correct, larger, scalar_exp, score_each, score_four, soften};
@@ -75,16 +75,16 @@ struct Part {
 
 /// Runs all heads of all rows: `[rows, heads · value width]`.
 pub(super) fn attend(
-    (instructions, parallel): (Instructions, &dyn Parallel),
+    (instructions, parallel, buffers): Context<'_>,
     work: &Attention<'_>,
 ) -> HostTensor {
     let columns = work.heads * work.values.width.width;
-    let mut output = HostTensor::reused(work.layout.rows.len(), columns);
+    let mut output = HostTensor::reused(buffers, work.layout.rows.len(), columns);
     let target = Disjoint::new(&mut output.values);
     let parts = work.parts();
     if parts.len() < 2 * parallel.width() && parts.iter().any(|part| part.splits > 1) {
         for part in &parts {
-            attend_split_by_split((instructions, parallel), work, part, &target);
+            attend_split_by_split((instructions, parallel, buffers), work, part, &target);
         }
     } else {
         in_parallel(parallel, work.cut(parts.len()), &|range| {
@@ -99,7 +99,7 @@ pub(super) fn attend(
 
 /// One part's splits at the same time, joined afterwards.
 fn attend_split_by_split(
-    (instructions, parallel): (Instructions, &dyn Parallel),
+    (instructions, parallel, _): Context<'_>,
     work: &Attention<'_>,
     part: &Part,
     target: &Disjoint<'_, f32>,

@@ -17,6 +17,7 @@ use crate::backend::{
     Backend, CacheWidth, Latent, MatrixLayout, MatrixSize, NetworkCall, Routing, RowLayout, Split,
     WeightRows, WeightTypes, run_networks,
 };
+use crate::buffers::Buffers;
 use crate::config::{Gate, Rope, RopePairing};
 use crate::executor::{CacheShape, RowFormat};
 use crate::parallel::{Parallel, Serial};
@@ -29,6 +30,7 @@ pub struct CpuBackend {
     instructions: Instructions,
     parallel: Arc<dyn Parallel>,
     memory: Arc<WeightMemory>,
+    buffers: Buffers,
 }
 
 impl CpuBackend {
@@ -50,11 +52,11 @@ impl CpuBackend {
         parallel: Arc<dyn Parallel>,
     ) -> Result<Self, PathUnavailable> {
         let instructions = Instructions::detect(path)?;
-        Ok(Self { instructions, parallel, memory: Arc::default() })
+        Ok(Self { instructions, parallel, memory: Arc::default(), buffers: Buffers::default() })
     }
 
     fn context(&self) -> rows::Context<'_> {
-        (self.instructions, &*self.parallel)
+        (self.instructions, &*self.parallel, &self.buffers)
     }
 }
 
@@ -152,7 +154,7 @@ impl Backend for CpuBackend {
 
     fn embed(&self, table: &CpuTable, rows: &CpuRows) -> HostTensor {
         let columns = table.columns;
-        let mut output = HostTensor::reused(rows.layout.rows.len(), columns);
+        let mut output = HostTensor::reused(&self.buffers, rows.layout.rows.len(), columns);
         for (index, row) in rows.layout.rows.iter().enumerate() {
             let source = &table.values[row.token_id as usize * columns..][..columns];
             for (target, bits) in output.row_mut(index).iter_mut().zip(source) {
@@ -177,7 +179,7 @@ impl Backend for CpuBackend {
     }
 
     fn split(&self, input: &HostTensor, split: Split) -> (HostTensor, HostTensor) {
-        rows::split(&*self.parallel, input, split)
+        rows::split(self.context(), input, split)
     }
 
     fn add(&self, target: &mut HostTensor, other: &HostTensor) {
@@ -300,7 +302,7 @@ impl Backend for CpuBackend {
     }
 
     fn rows_from_bytes(&self, columns: usize, payload: &[u8], picked: &[u32]) -> HostTensor {
-        let mut output = HostTensor::reused(picked.len(), columns);
+        let mut output = HostTensor::reused(&self.buffers, picked.len(), columns);
         for (index, &row) in picked.iter().enumerate() {
             let source = &payload[row as usize * columns * 2..][..columns * 2];
             for (target, bytes) in output.row_mut(index).iter_mut().zip(source.as_chunks().0) {

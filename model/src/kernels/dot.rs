@@ -87,7 +87,7 @@ impl PairRows {
 }
 
 /// Activations, rounded.
-fn rounded((instructions, parallel): Context<'_>, input: &HostTensor) -> PairRows {
+fn rounded((instructions, parallel, _): Context<'_>, input: &HostTensor) -> PairRows {
     let mut output = PairRows::zeros(input.rows, input.columns);
     let pairs = output.pairs;
     let target = Disjoint::new(&mut output.words);
@@ -214,12 +214,13 @@ pub(super) fn project_rounded(
     bias: Option<&[f32]>,
 ) -> HostTensor {
     let shape = matrix.shape;
-    let mut output = HostTensor::reused(input.rows, shape.outputs);
+    let (instructions, parallel, buffers) = context;
+    let mut output = HostTensor::reused(buffers, input.rows, shape.outputs);
     let (rows, columns) = (output.rows, output.columns);
     let inputs = rounded(context, input);
     let target = Disjoint::new(&mut output.values);
     let cut = Cut::new(shape.tiles(), matrix.tile_bytes(), rows);
-    let (instructions, parallel) = context;
+
     in_parallel(parallel, cut, &|tiles| {
         let inputs = &inputs;
         let work = DotTiles { matrix, inputs, bias, rows, columns, tiles, target: &target };
@@ -260,23 +261,23 @@ impl DotTiles<'_> {
     #[inline(always)]
     fn block<L: Lanes, const R: usize, const C: usize>(&self, row: usize, tile: usize) {
         let mut inputs = [self.inputs.row(row); R];
-        for r in 0..R {
-            inputs[r] = self.inputs.row(row + r);
+        for (r, input) in inputs.iter_mut().enumerate() {
+            *input = self.inputs.row(row + r);
         }
         let mut tiles = [self.matrix.tile(tile); C];
-        for c in 0..C {
-            tiles[c] = self.matrix.tile(tile + c);
+        for (c, some) in tiles.iter_mut().enumerate() {
+            *some = self.matrix.tile(tile + c);
         }
         let sums = dot::<L, R, C>(self.matrix.shape, inputs, tiles);
-        for r in 0..R {
-            for c in 0..C {
+        for (r, sums) in sums.iter().enumerate() {
+            for (c, sum) in sums.iter().enumerate() {
                 let first = (tile + c) * LANES;
                 let count = LANES.min(self.columns - first);
                 let start = (row + r) * self.columns + first;
                 // SAFETY: each tile of a row is written by the one part that has the tile.
                 let target = unsafe { self.target.slice(start..start + count) };
                 let mut values = [0.0; LANES];
-                sums[r][c].store(&mut values);
+                sum.store(&mut values);
                 for (index, target) in target.iter_mut().enumerate() {
                     let bias = self.bias.map_or(0.0, |bias| bias[first + index]);
                     *target = values[index] + bias;

@@ -6,8 +6,8 @@
 use super::disjoint::Disjoint;
 use super::dot::{DotMatrix, PairRows, dot, row_blocks, with_rows};
 use super::lanes::{LANES, Lanes};
-use super::launch::{Instructions, Kernel, launch};
-use super::rows::{narrow, silu_mul_lanes};
+use super::launch::{Kernel, launch};
+use super::rows::{Context, narrow, silu_mul_lanes};
 use super::split::{Cut, in_parallel};
 use crate::parallel::Parallel;
 
@@ -40,7 +40,7 @@ struct Part {
 
 /// One output row `[hidden]` for each row of each work, as little-endian bf16.
 pub(super) fn run_experts(
-    (instructions, parallel): (Instructions, &dyn Parallel),
+    (instructions, parallel, _): Context<'_>,
     works: &[ExpertWork<'_>],
     (hidden, payload): (usize, &[u8]),
 ) -> Vec<u8> {
@@ -127,8 +127,8 @@ impl GateUp<'_> {
         tile: usize,
     ) {
         let mut inputs = [self.inputs.row(0); R];
-        for r in 0..R {
-            inputs[r] = self.inputs.row(self.work.rows[row + r] as usize);
+        for (r, input) in inputs.iter_mut().enumerate() {
+            *input = self.inputs.row(self.work.rows[row + r] as usize);
         }
         let mut tiles = [self.work.gate.tile(tile); BOTH];
         for c in 0..C {
@@ -136,10 +136,10 @@ impl GateUp<'_> {
             tiles[C + c] = self.work.up.tile(tile + c);
         }
         let sums = dot::<L, R, BOTH>(self.work.gate.shape, inputs, tiles);
-        for r in 0..R {
+        for (r, sums) in sums.iter().enumerate() {
             for c in 0..C {
                 let mut values = [0.0; LANES];
-                silu_mul_lanes::<L>(sums[r][c], sums[r][C + c]).store(&mut values);
+                silu_mul_lanes::<L>(sums[c], sums[C + c]).store(&mut values);
                 self.write(row + r, tile + c, &values);
             }
         }
@@ -191,18 +191,18 @@ impl Down<'_> {
         let pairs = self.work.down.shape.pairs();
         let first = self.part.first_row + row;
         let mut inputs = [&self.inputs.row(first)[..pairs]; R];
-        for r in 0..R {
-            inputs[r] = &self.inputs.row(first + r)[..pairs];
+        for (r, input) in inputs.iter_mut().enumerate() {
+            *input = &self.inputs.row(first + r)[..pairs];
         }
         let mut tiles = [self.work.down.tile(tile); C];
-        for c in 0..C {
-            tiles[c] = self.work.down.tile(tile + c);
+        for (c, some) in tiles.iter_mut().enumerate() {
+            *some = self.work.down.tile(tile + c);
         }
         let sums = dot::<L, R, C>(self.work.down.shape, inputs, tiles);
-        for r in 0..R {
-            for c in 0..C {
+        for (r, sums) in sums.iter().enumerate() {
+            for (c, sum) in sums.iter().enumerate() {
                 let mut values = [0.0; LANES];
-                sums[r][c].store(&mut values);
+                sum.store(&mut values);
                 let column = (tile + c) * LANES;
                 let count = LANES.min(self.hidden - column);
                 let start = ((first + r) * self.hidden + column) * 2;

@@ -7,16 +7,16 @@
 use super::disjoint::Disjoint;
 use super::dot::{DotMatrix, project_rounded, row_blocks};
 use super::lanes::{LANES, Lanes};
-use super::launch::{Instructions, Kernel, launch};
+use super::launch::{Kernel, launch};
 use super::pack::{PackedShape, Pair, ScaleLine, Tiles};
+use super::rows::Context;
 use super::split::{Cut, in_parallel};
-use crate::parallel::Parallel;
 use crate::reference::HostTensor;
 use std::ops::Range;
 
 /// `input` `[rows, groups · inner]` → `[rows, groups · outputs]`.
 pub(super) fn project(
-    (instructions, parallel): (Instructions, &dyn Parallel),
+    (instructions, parallel, buffers): Context<'_>,
     input: &HostTensor,
     (shape, tiles): (PackedShape, &Tiles),
     bias: Option<&[f32]>,
@@ -25,7 +25,7 @@ pub(super) fn project(
     if let Some(bias) = bias {
         assert_eq!(bias.len(), shape.groups * shape.outputs, "bias length");
     }
-    let context = (instructions, parallel);
+    let context = (instructions, parallel, buffers);
     match tiles {
         Tiles::F32(lines) => cut(context, Weights { shape, lines, scales: None }, input, bias),
         Tiles::Rounded(lines) if instructions.round_activations() => {
@@ -42,13 +42,13 @@ pub(super) fn project(
 
 /// Cuts a projection over the tiles of all groups.
 fn cut<P: Pair>(
-    (instructions, parallel): (Instructions, &dyn Parallel),
+    (instructions, parallel, buffers): Context<'_>,
     weights: Weights<'_, P>,
     input: &HostTensor,
     bias: Option<&[f32]>,
 ) -> HostTensor {
     let shape = weights.shape;
-    let mut output = HostTensor::reused(input.rows, shape.groups * shape.outputs);
+    let mut output = HostTensor::reused(buffers, input.rows, shape.groups * shape.outputs);
     if shape.inner == 0 {
         output.values.fill(0.0);
     }

@@ -12,12 +12,15 @@ mod cache;
 mod cpu;
 mod disjoint;
 mod dot;
+#[cfg(target_arch = "x86_64")]
+mod dot_peak;
 mod experts;
 mod lanes;
 mod launch;
 mod matmul;
 mod pack;
 mod path;
+pub mod peak;
 mod rows;
 mod split;
 mod weights;

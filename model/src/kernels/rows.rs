@@ -5,22 +5,23 @@ use super::lanes::{LANES, Lanes};
 use super::launch::{Instructions, Kernel, launch};
 use super::split::{Cut, in_parallel};
 use crate::backend::{Routing, Split};
+use crate::buffers::Buffers;
 use crate::parallel::Parallel;
 use crate::reference::HostTensor;
 use std::ops::Range;
 
-/// Who computes, and with what.
-pub(super) type Context<'a> = (Instructions, &'a dyn Parallel);
+/// Who computes, with what, and where.
+pub(super) type Context<'a> = (Instructions, &'a dyn Parallel, &'a Buffers);
 
 /// See [`crate::backend::Backend::rms_norm`].
 pub(super) fn rms_norm(
-    (instructions, parallel): Context<'_>,
+    (instructions, parallel, buffers): Context<'_>,
     input: &HostTensor,
     weight: &[f32],
     eps: f32,
 ) -> HostTensor {
     assert_eq!(weight.len(), input.columns, "norm length");
-    let mut output = HostTensor::reused(input.rows, input.columns);
+    let mut output = HostTensor::reused(buffers, input.rows, input.columns);
     let columns = input.columns;
     let target = Disjoint::new(&mut output.values);
     in_parallel(parallel, Cut::rows(input.rows, columns), &|rows| {
@@ -64,7 +65,7 @@ impl Kernel for RmsNorm<'_> {
 
 /// `gate = silu(gate) · up`.
 pub(super) fn silu_mul(
-    (instructions, parallel): Context<'_>,
+    (instructions, parallel, _): Context<'_>,
     gate: &mut HostTensor,
     up: &HostTensor,
 ) {
@@ -112,7 +113,7 @@ pub(super) fn silu_mul_lanes<L: Lanes>(gate: L, up: L) -> L {
 
 /// `target += other`.
 pub(super) fn add(
-    (instructions, parallel): Context<'_>,
+    (instructions, parallel, _): Context<'_>,
     target: &mut HostTensor,
     other: &HostTensor,
 ) {
@@ -148,7 +149,7 @@ fn add_values(target: &mut [f32], other: &[f32]) {
 
 /// See [`crate::backend::Backend::combine`]; outputs are bf16.
 pub(super) fn combine(
-    (instructions, parallel): Context<'_>,
+    (instructions, parallel, _): Context<'_>,
     residual: &mut HostTensor,
     routing: &Routing,
     outputs: &[&[u8]],
@@ -212,7 +213,7 @@ pub(super) fn narrow(value: f32) -> u16 {
 }
 
 /// Values as little-endian bf16.
-pub(super) fn narrow_all((instructions, parallel): Context<'_>, input: &HostTensor) -> Vec<u8> {
+pub(super) fn narrow_all((instructions, parallel, _): Context<'_>, input: &HostTensor) -> Vec<u8> {
     let mut bytes = vec![0; input.values.len() * 2];
     let columns = input.columns;
     let target = Disjoint::new(&mut bytes);
@@ -241,13 +242,13 @@ impl Kernel for Narrow<'_> {
 
 /// See [`crate::backend::Backend::split`].
 pub(super) fn split(
-    parallel: &dyn Parallel,
+    (_, parallel, buffers): Context<'_>,
     input: &HostTensor,
     split: Split,
 ) -> (HostTensor, HostTensor) {
     let Split { groups, first, second } = split;
-    let mut left = HostTensor::reused(input.rows, groups * first);
-    let mut right = HostTensor::reused(input.rows, groups * second);
+    let mut left = HostTensor::reused(buffers, input.rows, groups * first);
+    let mut right = HostTensor::reused(buffers, input.rows, groups * second);
     let lefts = Disjoint::new(&mut left.values);
     let rights = Disjoint::new(&mut right.values);
     in_parallel(parallel, Cut::rows(input.rows, input.columns), &|rows| {

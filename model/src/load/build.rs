@@ -8,9 +8,14 @@ use crate::config::{
 use crate::executor::ExpertAddress;
 use crate::layers::attention::{AttentionLayer, Biased, GqaLayer, MlaLayer, MlaQuery};
 use crate::layers::feed_forward::{GatedFeedForward, MoeLayer};
-use crate::layers::{DenseModel, FeedForwardLayer, Layer};
+use crate::layers::{DenseModel, DraftLayer, FeedForwardLayer, Layer};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// The tensor that only a drafting layer has.
+pub(super) fn draft_tensor(config: &ModelConfig) -> String {
+    format!("model.layers.{}.eh_proj.weight", config.layers.len())
+}
 
 /// Takes tensors one by one and keeps them, or only looks at them.
 pub(super) trait WeightSink {
@@ -23,6 +28,11 @@ pub(super) trait WeightSink {
     fn key_value_up(
         &mut self,
         part: &KeyValueUp,
+    ) -> Result<(Matrix<Self>, Matrix<Self>), LoadError>;
+    /// The left and the right half of a projection's columns, `part.size` being that of a half.
+    fn column_halves(
+        &mut self,
+        part: &MatrixPart,
     ) -> Result<(Matrix<Self>, Matrix<Self>), LoadError>;
 }
 
@@ -88,6 +98,13 @@ pub(super) fn dense_model<S: WeightSink>(
         let mut parts = LayerParts { config, prefix: format!("model.layers.{index}"), sink };
         layers.push(parts.layer(feed_forward)?);
     }
+    let draft = match config.layers.last() {
+        Some(feed_forward) if config.mtp_layer_count > 0 => {
+            let prefix = format!("model.layers.{}", config.layers.len());
+            Some(LayerParts { config, prefix, sink }.draft(feed_forward)?)
+        }
+        Some(_) | None => None,
+    };
     let norm = sink.vector("model.norm.weight", config.hidden_size)?;
     let head = match config.head {
         Head::Own => "lm_head.weight",
@@ -99,7 +116,7 @@ pub(super) fn dense_model<S: WeightSink>(
         format: StoredFormat::Plain,
         layout: MatrixLayout { groups: 1, precision: Precision::Rounded },
     })?;
-    Ok(DenseModel { embedding, layers, norm, head })
+    Ok(DenseModel { embedding, layers, draft, norm, head })
 }
 
 /// One routed expert of a MoE layer.
@@ -108,7 +125,7 @@ pub(super) fn routed_expert<S: WeightSink>(
     sink: &mut S,
     address: ExpertAddress,
 ) -> Result<GatedFeedForward<S::Weights>, LoadError> {
-    let moe = match config.layers.get(address.layer as usize) {
+    let moe = match config.layers_with_draft().nth(address.layer as usize) {
         Some(FeedForward::Moe(moe)) if (address.expert as usize) < moe.routed_expert_count => moe,
         _ => return Err(LoadError::NoSuchExpert { address }),
     };
@@ -149,6 +166,23 @@ impl<S: WeightSink> LayerParts<'_, S> {
             FeedForward::Moe(moe) => FeedForwardLayer::Moe(self.moe(moe)?),
         };
         Ok(Layer { attention_norm, attention, feed_forward_norm, feed_forward })
+    }
+
+    /// The layer's own copies of embedding and head are left out: they are the model's.
+    fn draft(&mut self, feed_forward: &FeedForward) -> Result<DraftLayer<S::Weights>, LoadError> {
+        let hidden = self.config.hidden_size;
+        let token_norm = self.vector("enorm.weight", hidden)?;
+        let state_norm = self.vector("hnorm.weight", hidden)?;
+        // Never FP8, whatever the other projections are.
+        let (token_projection, state_projection) = self.sink.column_halves(&MatrixPart {
+            name: format!("{}.eh_proj.weight", self.prefix),
+            size: MatrixSize { rows: hidden, columns: hidden },
+            format: StoredFormat::Plain,
+            layout: MatrixLayout::PROJECTION,
+        })?;
+        let layer = self.layer(feed_forward)?;
+        let norm = self.vector("shared_head.norm.weight", hidden)?;
+        Ok(DraftLayer { token_norm, state_norm, token_projection, state_projection, layer, norm })
     }
 
     fn mla(&mut self, shape: &Mla) -> Result<MlaLayer<S::Weights>, LoadError> {

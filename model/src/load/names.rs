@@ -70,6 +70,11 @@ impl WeightSink for Names {
         Ok(())
     }
 
+    fn column_halves(&mut self, part: &MatrixPart) -> Result<((), ()), LoadError> {
+        self.add(&part.name, part.format);
+        Ok(((), ()))
+    }
+
     fn key_value_up(&mut self, part: &KeyValueUp) -> Result<((), ()), LoadError> {
         self.add(&part.name, part.format);
         Ok(((), ()))

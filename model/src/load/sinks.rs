@@ -47,6 +47,12 @@ impl<B: Backend> WeightSink for Check<'_, B> {
         Ok(())
     }
 
+    fn column_halves(&mut self, part: &MatrixPart) -> Result<((), ()), LoadError> {
+        self.checkpoint.check(&part.name, &[part.size.rows, 2 * part.size.columns], part.format)?;
+        self.bytes += 2 * self.backend.matrix_bytes(part.size, part.layout);
+        Ok(((), ()))
+    }
+
     fn key_value_up(&mut self, part: &KeyValueUp) -> Result<((), ()), LoadError> {
         let size = part.size();
         self.checkpoint.check(&part.name, &[size.rows, size.columns], part.format)?;
@@ -97,6 +103,18 @@ impl<B: Backend> WeightSink for Load<'_, B> {
         Ok(table)
     }
 
+    fn column_halves(&mut self, part: &MatrixPart) -> Result<(B::Matrix, B::Matrix), LoadError> {
+        let MatrixSize { rows, columns } = part.size;
+        let whole = MatrixSize { rows, columns: 2 * columns };
+        let stored = self.stored(&part.name, whole, part.format)?;
+        let [left, right] = [0, columns].map(|first_column| {
+            let half = ColumnHalf { stored: &stored, size: part.size, first_column };
+            self.backend.matrix(&half, part.layout)
+        });
+        (self.progress)(2 * self.backend.matrix_bytes(part.size, part.layout));
+        Ok((left, right))
+    }
+
     fn key_value_up(&mut self, part: &KeyValueUp) -> Result<(B::Matrix, B::Matrix), LoadError> {
         // Turning W_UK reads columns, so this one tensor is held in f32 for a moment.
         let values = self.stored(&part.name, part.size(), part.format)?.to_f32();
@@ -141,6 +159,25 @@ impl WeightRows for StoredTensor<'_> {
                 out_scales.fill(1.0);
             }
         }
+    }
+}
+
+/// Some columns of a tensor twice as wide.
+struct ColumnHalf<'a> {
+    stored: &'a StoredTensor<'a>,
+    size: MatrixSize,
+    first_column: usize,
+}
+
+impl WeightRows for ColumnHalf<'_> {
+    fn size(&self) -> MatrixSize {
+        self.size
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        let mut whole = vec![0.0; 2 * self.size.columns];
+        self.stored.read_row(row, &mut whole);
+        out.copy_from_slice(&whole[self.first_column..][..self.size.columns]);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::backend::{
     Backend, CacheWidth, Latent, MatrixLayout, MatrixSize, Routing, RowLayout, Split, WeightRows,
     WeightTypes,
 };
-use crate::buffers;
+use crate::buffers::Buffers;
 use crate::config::{Gate, Rope, RopePairing};
 use crate::executor::{CacheShape, RowFormat};
 use std::ops::Range;
@@ -21,22 +21,46 @@ pub(crate) use ops::{rope as rope_rows, select as select_rows};
 pub struct ReferenceBackend;
 
 /// `[rows, columns]`, row-major; also what the CPU backend computes on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct HostTensor {
     pub rows: usize,
     pub columns: usize,
     pub values: Vec<f32>,
+    /// Where the values go when the tensor is dropped.
+    home: Option<Buffers>,
+}
+
+impl Clone for HostTensor {
+    fn clone(&self) -> Self {
+        Self::new(self.rows, self.columns, self.values.clone())
+    }
+}
+
+impl PartialEq for HostTensor {
+    fn eq(&self, other: &Self) -> bool {
+        (self.rows, self.columns) == (other.rows, other.columns) && self.values == other.values
+    }
 }
 
 impl HostTensor {
+    /// `values` are `rows · columns`, row-major.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), rows * columns, "values of a tensor");
+        Self { rows, columns, values, home: None }
+    }
+
     /// Zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, values: vec![0.0; rows * columns] }
+        Self::new(rows, columns, vec![0.0; rows * columns])
     }
 
     /// Values left over from somewhere else, all to be written.
-    pub(crate) fn reused(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, values: buffers::take(rows * columns) }
+    pub(crate) fn reused(buffers: &Buffers, rows: usize, columns: usize) -> Self {
+        let values = buffers.take(rows * columns);
+        Self { rows, columns, values, home: Some(buffers.clone()) }
     }
 
     /// Values of row `row`.
@@ -57,7 +81,9 @@ impl HostTensor {
 
 impl Drop for HostTensor {
     fn drop(&mut self) {
-        buffers::give(std::mem::take(&mut self.values));
+        if let Some(home) = &self.home {
+            home.give(std::mem::take(&mut self.values));
+        }
     }
 }
 

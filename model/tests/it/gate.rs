@@ -21,7 +21,7 @@ fn top_two(group_count: usize, groups_kept: usize) -> Selection {
 }
 
 fn experts(logits: &[f32], bias: Option<&[f32]>, gate: &Gate) -> Vec<u32> {
-    let logits = HostTensor { rows: 1, columns: logits.len(), values: logits.to_vec() };
+    let logits = HostTensor::new(1, logits.len(), logits.to_vec());
     route(&logits, bias, gate).experts
 }
 
@@ -56,7 +56,7 @@ fn a_masked_expert_does_not_beat_a_kept_one_with_a_negative_score() {
 
 #[test]
 fn bias_takes_part_in_the_choice_and_not_in_the_weight() {
-    let logits = HostTensor { rows: 1, columns: 4, values: [0.8, 0.4, 0.2, 0.6].map(logit).into() };
+    let logits = HostTensor::new(1, 4, [0.8, 0.4, 0.2, 0.6].map(logit).into());
     let routing = route(&logits, Some(&[0.0, 0.0, 5.0, 0.0]), &gate(top_two(1, 1), 2));
     assert_eq!(routing.experts, [2, 0]);
     for (weight, expected) in routing.weights.iter().zip([0.2 * 2.5, 0.8 * 2.5]) {
@@ -72,7 +72,7 @@ fn softmax_weights_stay_as_scored() {
         routed_scaling_factor: 1.0,
         ..gate(Selection::Greedy, 2)
     };
-    let logits = HostTensor { rows: 1, columns: 3, values: vec![0.0, 2.0_f32.ln(), 0.0] };
+    let logits = HostTensor::new(1, 3, vec![0.0, 2.0_f32.ln(), 0.0]);
     let routing = route(&logits, None, &gate);
     assert_eq!(routing.experts, [1, 0]);
     for (weight, expected) in routing.weights.iter().zip([0.5, 0.25]) {

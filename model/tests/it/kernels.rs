@@ -34,7 +34,7 @@ pub fn values(random: &mut Random, count: usize) -> Vec<f32> {
 /// no difference between two orders.
 pub fn tensor(random: &mut Random, rows: usize, columns: usize) -> HostTensor {
     let value = |_| (random.next() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0;
-    HostTensor { rows, columns, values: (0..rows * columns).map(value).collect() }
+    HostTensor::new(rows, columns, (0..rows * columns).map(value).collect())
 }
 
 /// Weights with a scale for each row and block of inputs.
@@ -291,7 +291,7 @@ impl AttentionPass<'_> {
 
 #[test]
 fn splitting_cuts_every_group() {
-    let input = HostTensor { rows: 1, columns: 6, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+    let input = HostTensor::new(1, 6, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     for backend in cpu_backends() {
         let (left, right) = backend.split(&input, Split { groups: 2, first: 1, second: 2 });
         assert_eq!(left.values, [1.0, 4.0]);
@@ -314,9 +314,9 @@ fn rotation_by_a_quarter_turn_swaps_pairs() {
         let rope = Rope { inverse_frequencies: vec![quarter; 2], amplitude: 1.0, pairing };
         for backend in cpu_backends() {
             let rows = backend.rows(&layout, &rope);
-            let mut head = HostTensor { rows: 1, columns: 4, values: vec![1.0, 2.0, 3.0, 4.0] };
+            let mut head = HostTensor::new(1, 4, vec![1.0, 2.0, 3.0, 4.0]);
             backend.rope(&mut head, &rows, pairing);
-            let expected = HostTensor { rows: 1, columns: 4, values: expected.to_vec() };
+            let expected = HostTensor::new(1, 4, expected.to_vec());
             assert_close(&head, &expected, 0.0);
         }
     }

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod config;
+mod draft;
 mod gate;
 mod hostile;
 mod invariance;

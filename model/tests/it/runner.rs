@@ -126,7 +126,7 @@ fn impossible_caches_and_experts_are_named() {
         error.to_string(),
         "a context of 513 tokens is longer than the model's 512: ask for at most 512"
     );
-    for (layer, expert) in [(0, 0), (1, 16), (99, 0)] {
+    for (layer, expert) in [(0, 0), (1, 16), (6, 0), (99, 0)] {
         let wanted = [ExpertAddress { layer, expert }].into();
         let error = loader.load_experts(None, &wanted, &mut |_| {}).unwrap_err();
         assert_eq!(

@@ -28,6 +28,7 @@ fn wire() -> v1::Assignment {
             kv_cache_bytes: 1 << 20,
             expert_deadline_ms: 200,
             kernel_path: "auto".into(),
+            draft_tokens_max: 3,
         }),
     }
 }
@@ -81,5 +82,6 @@ fn what_is_wrong_is_named() {
     settings("queue_max", |settings| settings.queue_max = 0);
     settings("kv_cache_bytes", |settings| settings.kv_cache_bytes = 0);
     settings("expert_deadline_ms", |settings| settings.expert_deadline_ms = 1 << 30);
+    settings("draft_tokens_max", |settings| settings.draft_tokens_max = 5);
     settings("kernel_path", |settings| settings.kernel_path = "abacus".into());
 }

@@ -110,6 +110,7 @@ fn engine(executor: Box<dyn Executor>) -> Engine {
         sequences_max: 1,
         queue_max: 1,
         expert_deadline: Duration::from_secs(1),
+        draft_tokens_max: 0,
         end_token_ids: Vec::new(),
     };
     let placement = Placement { generation: 1, local: PeerId("a".into()), copies: BTreeMap::new() };

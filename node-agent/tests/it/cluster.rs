@@ -173,7 +173,7 @@ impl TestAgent {
         let mut request = Request::new(request);
         request.set_timeout(PATIENCE);
         let events = client.generate(request).await?.into_inner();
-        Ok(Answering { events, answer: Answer::default() })
+        Ok(Answering { events, answer: Answer::default(), cached_tokens: 0 })
     }
 
     /// The whole answer to a greedy chat question.
@@ -204,6 +204,8 @@ pub struct Answer {
 pub struct Answering {
     events: Streaming<proto::v1::GenerateEvent>,
     pub answer: Answer,
+    /// Depends on what ran before, unlike the answer.
+    pub cached_tokens: u32,
 }
 
 impl Answering {
@@ -215,6 +217,7 @@ impl Answering {
                 assert_eq!(self.answer, Answer::default(), "the prompt comes first and once");
                 self.answer.prompt_token_ids = prompt.prompt_token_ids;
                 self.answer.reasoning = prompt.reasoning;
+                self.cached_tokens = prompt.cached_tokens;
             }
             Event::Tokens(delta) => {
                 assert!(self.answer.finish_reason.is_none(), "tokens after the end");
@@ -326,6 +329,7 @@ pub fn settings() -> EngineSettings {
         kv_cache_bytes: 64 << 20,
         expert_deadline_ms: 500,
         kernel_path: "auto".into(),
+        draft_tokens_max: 3,
     }
 }
 

@@ -51,7 +51,7 @@ async fn facts_are_known_before_any_assignment_and_bind_the_agent() {
     assert_eq!(status.phase(), AgentPhase::Unassigned);
     assert_eq!(status.memory_bytes, 3 << 30);
     let facts = status.model.unwrap();
-    assert_eq!(facts.moe_layers, [1, 2, 3, 4]);
+    assert_eq!(facts.moe_layers, [1, 2, 3, 4, 5]);
     assert_eq!(facts.experts_per_layer, 16);
     assert_eq!(facts.architecture, "DeepseekV3ForCausalLM");
     assert_eq!(facts.fingerprint.len(), 64);

@@ -1,7 +1,7 @@
 use crate::cluster::{Cluster, endless_request, question_request, questions};
 use proto::refusal::{CONTEXT_LENGTH_EXCEEDED, ERROR_CODE, ERROR_PARAM, INVALID_REQUEST};
 use proto::v1::{
-    FinishReason, GenerateRequest, ReasoningState, StopConditions, TokenIds,
+    AgentStatus, FinishReason, GenerateRequest, ReasoningState, StopConditions, TokenIds,
     generate_request::Input,
 };
 use tonic::{Code, Status};
@@ -48,6 +48,33 @@ async fn a_request_says_what_it_is_and_ends_as_asked() {
     let answer = agent.generate(short).await.unwrap().finish().await;
     assert_eq!(answer.token_ids, whole.token_ids[..5]);
     assert_eq!(answer.finish_reason, Some(FinishReason::Length.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_prompt_is_found_in_the_cache() {
+    let cluster = Cluster::ready(1, 1).await;
+    let agent = &cluster.agents[0];
+    let request = GenerateRequest {
+        input: Some(Input::PromptTokenIds(TokenIds { ids: (100..200).collect() })),
+        stop: Some(StopConditions { max_tokens: Some(5), ..StopConditions::default() }),
+        ..question_request("")
+    };
+    let mut answers = Vec::new();
+    let mut cached = Vec::new();
+    for _ in 0..2 {
+        let mut answering = agent.generate(request.clone()).await.unwrap();
+        while answering.step().await.unwrap() {}
+        cached.push(answering.cached_tokens);
+        answers.push(answering.answer);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert!(cached[0] == 0 && (64..100).contains(&cached[1]), "{cached:?}");
+    // Reports come now and then, so the last one may be of the time before.
+    let is_told = |status: &AgentStatus| {
+        let load = status.current.unwrap_or_default();
+        load.cached_tokens_total == u64::from(cached[1]) && load.kv_blocks_used == 0
+    };
+    agent.status_when(is_told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,13 +41,14 @@ async fn a_deployment_becomes_available_and_stays_so_without_writes() {
     create(client, &deployment::embedded("tiny", spec)).await;
     let tiny = until_is(client, "tiny", "available", is_available).await;
     assert_eq!(condition(&tiny, "Accepted"), "True Valid");
-    assert_eq!(condition(&tiny, "Fits"), "True RoomEnough");
     assert_eq!(condition(&tiny, "Available"), "True Serving");
     // The moment it says so, a request is answered.
     ask(client, "tiny").await.expect("an answer");
     until_is(client, "tiny", "settled", |it| {
         condition(it, "Progressing") == "False Settled"
             && condition(it, "Degraded") == "False Whole"
+            // Two copies on two hosts; the first agent alone, which may answer before the second, has too few.
+            && condition(it, "Fits") == "True RoomEnough"
             // The rate of the answer above fades within seconds.
             && it.status.as_ref().and_then(|it| it.tokens_per_second.as_deref()) == Some("0.0")
     })

@@ -13,3 +13,4 @@ mod prices;
 mod render;
 mod situations;
 mod support;
+mod two_operators;

@@ -34,3 +34,13 @@ fn the_cache_takes_a_part_of_the_memory_at_most() {
     let sized = size(&facts, &request(0), 1_000).expect("it suits the model");
     assert_eq!(sized.kv_cache_bytes, 250);
 }
+
+#[test]
+fn drafts_are_on_unless_turned_off() {
+    let facts = spec(1, 4, 1).model;
+    let sized = |draft_tokens_max| {
+        let request = EngineRequest { draft_tokens_max, ..EngineRequest::default() };
+        size(&facts, &request, MANY).expect("it suits the model").draft_tokens_max
+    };
+    assert_eq!([None, Some(0), Some(1)].map(sized), [3, 0, 1]);
+}

@@ -33,6 +33,7 @@ pub fn spec(layers: u32, experts: u32, copies: u32) -> ServingSpec {
             kv_cache_bytes: KV_CACHE_BYTES,
             expert_deadline_ms: 250,
             kernel_path: "auto".to_owned(),
+            draft_tokens_max: 2,
         },
     }
 }

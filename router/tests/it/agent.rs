@@ -24,6 +24,12 @@ use tonic::{Request, Response, Status};
 /// Token ids of the prompt, whatever the input was.
 pub const PROMPT: [u32; 3] = [101, 102, 103];
 
+/// Tokens of a prompt that came as text or messages which are found cached.
+pub const CACHED: u32 = 2;
+
+/// Tokens of a prompt that came as ids which are found cached.
+const CACHED_IN_REPLAY: u32 = 1;
+
 /// What happens to one `Generate` call.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -33,6 +39,8 @@ pub enum Act {
     ServeAtOnce,
     /// No stream at all.
     Refuse(Status),
+    /// Taken into the queue, then this status before the prompt.
+    BreakQueued(Status),
     /// The prompt and so many tokens, then this status.
     BreakAfter(usize, Status),
     /// The prompt and so many tokens, then the stream ends without `Finished`.
@@ -197,11 +205,16 @@ async fn play(shared: &Shared, request: GenerateRequest, act: Act, out: &Events)
         out.closed().await;
         return None;
     }
-    let prompt = match &request.input {
-        Some(Input::PromptTokenIds(ids)) => ids.ids.clone(),
-        _ => PROMPT.to_vec(),
+    if let Act::BreakQueued(status) = act {
+        let _ = out.send(Err(status)).await;
+        return None;
+    }
+    // A replay may find more or less than the first home did.
+    let (prompt_token_ids, cached_tokens) = match &request.input {
+        Some(Input::PromptTokenIds(ids)) => (ids.ids.clone(), CACHED_IN_REPLAY),
+        _ => (PROMPT.to_vec(), CACHED),
     };
-    let mut accepted = PromptAccepted { prompt_token_ids: prompt, cached_tokens: 2, reasoning: 0 };
+    let mut accepted = PromptAccepted { prompt_token_ids, cached_tokens, reasoning: 0 };
     accepted.set_reasoning(shared.answer.reasoning);
     send(out, Event::Prompt(accepted)).await?;
     let stop = request.stop.clone().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! A lost home in the middle of an answer: the client sees one whole answer and nothing else.
 
-use crate::agent::{Act, PROMPT, ScriptedAgent};
+use crate::agent::{Act, CACHED, PROMPT, ScriptedAgent};
 use crate::world::{MODEL, Streamed, WAIT, World, chat_body, patience, reasoning_answer};
 use proto::v1::AgentPhase;
 use proto::v1::generate_request::Input;
@@ -31,6 +31,7 @@ async fn check_continues(act: Act, emitted: usize) {
     let usage = &streamed.chunks.last().unwrap()["usage"];
     assert_eq!(usage["completion_tokens"], 6);
     assert_eq!(usage["prompt_tokens"], 3);
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], CACHED, "the first home's");
     assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 3);
 
     let original = first.request().await;
@@ -43,6 +44,17 @@ async fn check_continues(act: Act, emitted: usize) {
     assert_eq!(replay.stop, original.stop);
     assert_eq!(replay.model, MODEL);
     assert_eq!(world.status().await.resumes_total, 1);
+}
+
+#[tokio::test]
+async fn what_was_queued_on_a_lost_home_waits_for_room_on_another() {
+    let full = || Act::Refuse(Status::resource_exhausted("queue full"));
+    let lost = Act::BreakQueued(Status::unavailable("gone"));
+    let first = agent("a", vec![lost, full()]);
+    let second = agent("b", vec![full(), full()]);
+    let world = World::with(patience(), &[&first, &second]).await;
+    // A new request would be answered with 429 when both are full; this one was let in.
+    assert_whole(&world.chat_stream(&chat_body(json!({"stream": true}))).await, 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::{Reconciler, Scene};
 use crate::apply::{Applied, homes};
 use crate::derive::{is_covered, is_idle};
 use crate::lost::LOST_AFTER;
-use crate::routers::{Homes, Pace, RouterDuty, RouterOutcome};
+use crate::routers::{Homes, Pace, RouterDuty, RouterOutcome, hold_unknown_homes};
 use crate::substrate::Substrate;
 use planner::identity::AgentId;
 use planner::inventory::AgentState;
@@ -27,6 +27,12 @@ impl<S: Substrate> Reconciler<S> {
         let pace = if ready && !served { Pace::Quick } else { Pace::Steady };
         let mut told = match applied {
             Some(applied) => reachable_homes(applied.plan(), scene),
+            // The plan was lost, not the agents: whoever serves goes on until there is another.
+            None if scene.wanted.agents > 0
+                && hold_unknown_homes(&scene.words, self.routers.told()) =>
+            {
+                return self.routers.tell(None, 0, pace);
+            }
             // Asleep, or not yet up: there is nobody to send requests to, so routers that know the model hold them.
             None => Homes { model: self.goal.name.to_string(), homes: Vec::new() },
         };

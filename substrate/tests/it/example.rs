@@ -24,6 +24,7 @@ pub fn spec(agents: u32, copies: u32) -> ServingSpec {
             kv_cache_bytes: 50,
             expert_deadline_ms: 500,
             kernel_path: "portable".to_owned(),
+            draft_tokens_max: 2,
         },
     }
 }

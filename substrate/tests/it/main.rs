@@ -7,6 +7,7 @@ mod derive;
 mod example;
 mod facts;
 mod lost;
+mod lost_plan;
 mod rolling;
 mod routers;
 mod watch;

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 /// A router with the rules of numbers.
 #[derive(Clone, Default)]
-struct Router(Arc<Mutex<Option<SetHomesRequest>>>);
+pub struct Router(pub Arc<Mutex<Option<SetHomesRequest>>>);
 
 #[tonic::async_trait]
 impl RouterControl for Router {
@@ -45,7 +45,7 @@ impl RouterControl for Router {
 }
 
 /// Serves at a free port until the test ends.
-fn serve(router: Router) -> String {
+pub fn serve(router: Router) -> String {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = free.local_addr().unwrap();
     drop(free);

@@ -29,6 +29,7 @@ fn an_assignment_is_the_whole_plan_for_one_agent() {
     assert_eq!((settings.sequences_max, settings.queue_max), (8, 16));
     assert_eq!((settings.kv_cache_bytes, settings.expert_deadline_ms), (50, 500));
     assert_eq!(settings.kernel_path, "portable");
+    assert_eq!(settings.draft_tokens_max, 2);
 }
 
 #[test]

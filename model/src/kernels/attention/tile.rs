@@ -50,8 +50,8 @@ pub(super) fn score_four<L: Lanes>(
     let mut first = 0;
     while first < count {
         let mut keys = [&tile.keys[first][..vectors]; 4];
-        for t in 0..4 {
-            keys[t] = &tile.keys[first + t][..vectors];
+        for (t, key) in keys.iter_mut().enumerate() {
+            *key = &tile.keys[first + t][..vectors];
         }
         let mut sums = [L::splat(0.0); LANES];
         for k in 0..vectors {

@@ -8,4 +8,5 @@ pub mod faults;
 pub mod kubelet;
 pub mod plane;
 pub mod pod;
+pub mod relay;
 pub mod wait;
